@@ -41,7 +41,11 @@ def _canonical(schema: Any) -> Any:
         return [_canonical(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    out = {key: _canonical(schema[key]) if key != "default" else schema[key] for key in _CANONICAL_KEYS if key in schema}
+    out = {
+        key: _canonical(schema[key]) if key != "default" else schema[key]
+        for key in _CANONICAL_KEYS
+        if key in schema
+    }
     if "namespace" in schema and "name" in out and "." not in out["name"]:
         out["name"] = f"{schema['namespace']}.{out['name']}"
     return out
@@ -182,7 +186,9 @@ class Schemas:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if _WORDS.sub("_", raw["name"]).lower() != match["name"]:
             raise ValueError(f"{path.name} holds {raw['name']}")
-        schema = Schema(schema_id(raw), raw["name"], int(match["version"]), raw, fastavro.parse_schema(raw, expand=False))
+        schema = Schema(
+            schema_id(raw), raw["name"], int(match["version"]), raw, fastavro.parse_schema(raw, expand=False)
+        )
         if schema.id in self._by_id:
             raise ValueError(f"{path.name} and {self._by_id[schema.id].name} have one id, {schema.id}")
         self._by_id[schema.id] = schema
@@ -210,7 +216,7 @@ class Schemas:
         out.write(MAGIC + schema.id.to_bytes(4, "big"))
         try:
             fastavro.schemaless_writer(out, schema.parsed, self._encode[name](message), strict=True)
-        except Exception as error:  # fastavro raises a dozen kinds for a value that does not fit
+        except Exception as error:  # noqa: BLE001 - fastavro raises a dozen kinds for a value that does not fit
             raise UnprocessableRecord("avro_unencodable", f"{name}: {type(error).__name__}") from None
         value = out.getvalue()
         return value, value[_after_first_long(value, _FRAME_LENGTH) :]
@@ -228,14 +234,14 @@ class Schemas:
         body = io.BytesIO(value)
         body.seek(_FRAME_LENGTH)
         try:
-            values = fastavro.schemaless_reader(body, schema.parsed, None if schema is newest else newest.parsed)
-            if body.tell() != len(value):
-                raise UnprocessableRecord("bytes_trailing", f"{len(value) - body.tell()} bytes")
+            values = fastavro.schemaless_reader(
+                body, schema.parsed, None if schema is newest else newest.parsed
+            )
             message = self._decode[schema.name](values)
-        except UnprocessableRecord:
-            raise
-        except Exception as error:  # poison raises EOFError, IndexError, ValueError, UnicodeDecodeError and more
+        except Exception as error:  # noqa: BLE001 - poison raises EOFError, IndexError, ValueError, UnicodeDecodeError and more
             raise UnprocessableRecord("avro_invalid", f"{schema.name}: {type(error).__name__}") from None
+        if body.tell() != len(value):
+            raise UnprocessableRecord("bytes_trailing", f"{len(value) - body.tell()} bytes")
         assert isinstance(message, Message)
         return message
 

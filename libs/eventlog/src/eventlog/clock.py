@@ -33,6 +33,5 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
 
-
         self._now += timedelta(seconds=seconds)
         self._monotonic_s += seconds

@@ -16,13 +16,13 @@ class PipelineError(Exception):
     """The root of what the pipeline expects to go wrong."""
 
 
-class Backpressure(PipelineError):
+class Backpressure(PipelineError):  # noqa: N818 - the name is the instruction
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class TransientFailure(PipelineError):
+class TransientFailure(PipelineError):  # noqa: N818 - the name is the instruction
     """May succeed later: time-outs, an absent broker, 5xx."""
 
 
@@ -30,7 +30,7 @@ class Fenced(TransientFailure):
     """A transactional writer with the same id was opened elsewhere."""
 
 
-class UnprocessableRecord(PipelineError):
+class UnprocessableRecord(PipelineError):  # noqa: N818 - the name is the instruction
     """Fails every time, however often it is tried; `reason` is a short code, safe to show."""
 
     def __init__(self, reason: str, message: str = "") -> None:

@@ -22,7 +22,11 @@ def _value(value: object) -> str:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = (
+            datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
         fields: dict[str, object] = getattr(record, "fields", {})
         text = record.getMessage() if not fields else str(record.msg)
         line = " ".join([at, record.levelname.lower(), record.name, text.replace("\n", " ")])

@@ -17,7 +17,9 @@ _KNOWN_DIMS = {
 }
 """The first number is the default; sources: the vendors' model pages and wordllama's configuration."""
 
-_SPACE = re.compile(r"(?P<provider>[a-z]+)/(?P<model>[\w.:/+-]{1,100}?)(?:@(?P<dims>\d{1,5})(?::(?P<revision>\d{1,4}))?)?")
+_SPACE = re.compile(
+    r"(?P<provider>[a-z]+)/(?P<model>[\w.:/+-]{1,100}?)(?:@(?P<dims>\d{1,5})(?::(?P<revision>\d{1,4}))?)?"
+)
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -55,7 +57,9 @@ def parse_space(name: str) -> Space:
     dims = int(match["dims"] or known[0])
     if not 1 <= dims <= 8192:
         raise ValueError(f"{name!r} has {dims} dimensions; 1 to 8192 are possible")
-    return Space(provider=match["provider"], model=match["model"], dims=dims, revision=int(match["revision"] or 1))
+    return Space(
+        provider=match["provider"], model=match["model"], dims=dims, revision=int(match["revision"] or 1)
+    )
 
 
 DEFAULT_SPACE = parse_space("local")

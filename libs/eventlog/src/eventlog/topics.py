@@ -1,0 +1,63 @@
+"""The table of topics, read from `schemas/topics.toml`, and their names under a prefix."""
+
+import tomllib
+from dataclasses import dataclass
+
+from eventlog.avro import schemas_dir
+
+IMPORT_REQUESTS = "import-requests"
+IMPORTS = "imports"
+CHUNKS = "chunks"
+EMBEDDINGS = "embeddings"
+DLQ = "dlq"
+
+RECORD_BYTES_MAX = 4 * 1024 * 1024
+"""One record with its headers; the broker's `message.max.bytes` and every producer follow it."""
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    name: str
+    partitions: int
+    retention_ms: int
+    events: tuple[str, ...]
+
+    @property
+    def config(self) -> dict[str, str]:
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(self.retention_ms),
+            "retention.bytes": "-1",
+            "max.message.bytes": str(RECORD_BYTES_MAX),
+            "message.timestamp.type": "CreateTime",
+        }
+
+
+def topic_table() -> dict[str, Topic]:
+    """Every topic by its name without prefix; raises KeyError where the table lacks a field."""
+    with (schemas_dir() / "topics.toml").open("rb") as file:
+        rows = tomllib.load(file)
+    return {
+        name: Topic(
+            name=name,
+            partitions=row["partitions"],
+            retention_ms=row["retention_days"] * _DAY_MS if row["retention_days"] > 0 else -1,
+            events=tuple(row["events"]),
+        )
+        for name, row in rows.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a prefix makes of the names of topics, groups and transactional ids."""
+
+    prefix: str = ""
+
+    def of(self, name: str) -> str:
+        return f"{self.prefix}-{name}" if self.prefix else name
+
+    def dlq(self, group: str) -> str:
+        return f"{self.of(group)}-dlq"

@@ -124,6 +124,7 @@ class EmbeddedKafka:
         self._heap_mb = heap_mb
         self._jars = jars if jars is not None else ensure_jars(jars_cache(self._folder), say=say)
         self._child: Child | None = None
+        self._was_ready = False
         self._choose_ports()
 
     @property
@@ -144,27 +145,33 @@ class EmbeddedKafka:
         return self.child.pid
 
     def start(self, timeout_s: float = READY_S_MAX) -> None:
-        """Returns when a client can list topics. A port that was taken before the first start is changed once."""
-        first = self._child is None
+        """Returns when a client can list topics."""
+        was_ready = self._was_ready
         self.spawn()
         try:
             self._wait_ready(timeout_s)
         except KafkaError:
-            if not first or not any("already in use" in line for line in self.child.last_lines(200)):
+            if was_ready or not any("already in use" in line for line in self.child.last_lines(200)):
                 raise
-            self._choose_ports()
             self.spawn()
             self._wait_ready(timeout_s)
 
     def spawn(self) -> Child:
-        """Starts the broker and does not wait for it; the first time, its folder is made."""
+        """Starts the broker and does not wait for it; the first time, its folder is made.
+
+        Until it was ready once, nobody has its address, and each start looks for free ports anew.
+        """
         assert self._child is None or self._child.exit_code() is not None, "the broker is running"
+        if not self._was_ready:
+            self._choose_ports()
         self._format()
         self._child = Child(self._java("kafka.Kafka", "server.properties"), env=self._env(), log=self._log)
         return self._child
 
     def is_ready(self) -> bool:
-        return can_list_topics(self._port)
+        is_ready = can_list_topics(self._port)
+        self._was_ready = self._was_ready or is_ready
+        return is_ready
 
     def kill(self) -> None:
         self.child.kill()

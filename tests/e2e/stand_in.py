@@ -18,14 +18,18 @@ folder = Path(os.environ["PAPERLOG_DATA_DIR"])
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "environment.json").write_text(json.dumps(dict(os.environ)))
 if (folder / "exit-code").exists():
-    print(f"{module} gives up, as told")
+    sys.stderr.write(f"{module} gives up, as told\n")
     sys.exit(int((folder / "exit-code").read_text()))
 
 
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         spaces = folder / "spaces.json"
-        body = {"ready": True, "reasons": [], "spaces": json.loads(spaces.read_text()) if spaces.exists() else []}
+        body = {
+            "ready": True,
+            "reasons": [],
+            "spaces": json.loads(spaces.read_text()) if spaces.exists() else [],
+        }
         payload = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(payload)))

@@ -1,28 +1,32 @@
-"""The log on Apache Kafka, by aiokafka. Every setting that differs from its defaults says why (docs/decisions/0003).
+"""The log on Apache Kafka, by aiokafka (docs/decisions/0003).
 
-This module maps; it decides nothing: vendor errors become the three families, offsets stay Kafka's.
+This module maps roles to clients; it decides nothing, and offsets stay Kafka's. While the broker is away, readers
+hand out nothing and acknowledgements wait: aiokafka goes on by itself when it is back. What needs an answer now
+(opening, commits, positions, single reads) raises TransientFailure after a bounded time.
 """
 
 import asyncio
-import ssl
-from collections import OrderedDict
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import (
-    InvalidProducerEpoch,
-    KafkaError,
-    MessageSizeTooLargeError,
-    OffsetOutOfRangeError,
-    ProducerFenced,
-    RecordTooLargeError,
-    TopicAlreadyExistsError,
-)
+from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
 
-from eventlog.errors import Fenced, RecordGone, TransientFailure, UnprocessableRecord
+from eventlog.errors import RecordGone, TransientFailure, UnprocessableRecord
+from eventlog.kafka_client import (
+    CONNECT_TIMEOUT_S,
+    REQUEST_TIMEOUT_S,
+    connection,
+    consumer_options,
+    started,
+    stopped,
+    to_record,
+    translated,
+)
+from eventlog.kafka_lookup import Lookup
 from eventlog.log import (
     Assigned,
     Decider,
@@ -37,79 +41,34 @@ from eventlog.log import (
 from eventlog.settings import ServiceSettings
 from eventlog.topics import RECORD_BYTES_MAX, Names, Topic
 
+__all__ = ["SESSION_TIMEOUT_MS", "KafkaLog", "connection", "consumer_options", "to_record"]
+
 SESSION_TIMEOUT_MS = 10_000
 """A process that died without a word is replaced after this; shorter ones take a pause for a death."""
-
-_FETCH: dict[str, Any] = {
-    "isolation_level": "read_committed",
-    "auto_offset_reset": "none",  # a position outside the log is never silently another one
-    "enable_auto_commit": False,
-    "fetch_max_bytes": 2 * 1024 * 1024,  # what one process prefetches (P5); aiokafka's own is 50 MB
-    "max_partition_fetch_bytes": 256 * 1024,
-    "fetch_max_wait_ms": 100,
-    "retry_backoff_ms": 100,
-    "metadata_max_age_ms": 30_000,
-}
-_LOOKUP_PARTITIONS_MAX = 64
-_LOOKUP_RECORDS = 32
-
-
-def connection(settings: ServiceSettings) -> dict[str, Any]:
-    """The arguments by which any aiokafka client reaches the brokers."""
-    out: dict[str, Any] = {
-        "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
-        "security_protocol": settings.kafka_security_protocol,
-        "request_timeout_ms": 15_000,
-    }
-    if "SSL" in settings.kafka_security_protocol.replace("SASL", ""):
-        cafile = settings.kafka_ssl_cafile
-        out["ssl_context"] = ssl.create_default_context(cafile=str(cafile) if cafile else None)
-    if settings.kafka_security_protocol.startswith("SASL"):
-        out["sasl_mechanism"] = settings.kafka_sasl_mechanism
-        out["sasl_plain_username"] = settings.kafka_sasl_username
-        out["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
-    return out
-
-
-def consumer_options() -> dict[str, Any]:
-    """How every consumer here reads; Faust's consumer is built with the same."""
-    return dict(_FETCH)
-
-
-def to_record(message: Any) -> Record:
-    return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        key=message.key,
-        value=message.value,
-        headers=tuple(message.headers),
-        timestamp_ms=message.timestamp,
-    )
+REBALANCE_TIMEOUT_MS = 60_000
+"""How long a member may drain what it has in hand before its partitions go to others."""
+TRANSACTION_TIMEOUT_MS = 10_000
+"""An open transaction holds up every reader of its topic; the broker aborts it after this."""
+COMMIT_TIMEOUT_S = 30.0
+_POLL_GRACE_S = 0.2
+_RECORD_OVERHEAD = 128
+_HEADER_OVERHEAD = 10
+"""Upper bounds of what Kafka's record format adds."""
 
 
 class _Ack:
-    """The acknowledgement of one record; awaiting it maps the vendor's errors."""
+    """The acknowledgement of one record; cancelling the wait for it does not unsend the record."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("_future", "_names")
 
-    def __init__(self, future: "asyncio.Future[Any]") -> None:
+    def __init__(self, future: "asyncio.Future[Any]", names: Names) -> None:
         self._future = future
+        self._names = names
 
     def __await__(self) -> Generator[Any, None, Position]:
-        try:
+        with translated(self._names):
             meta = yield from self._future.__await__()
-        except KafkaError as error:
-            raise _mapped(error) from None
-        return Position(meta.topic, meta.partition, meta.offset)
-
-
-def _mapped(error: Exception) -> Exception:
-    if isinstance(error, MessageSizeTooLargeError | RecordTooLargeError):
-        return UnprocessableRecord("record_too_large", f"over {RECORD_BYTES_MAX} bytes")
-    if isinstance(error, ProducerFenced | InvalidProducerEpoch):
-        return Fenced(type(error).__name__)
-    return TransientFailure(f"{type(error).__name__}: {error}")
+        return Position(self._names.bare(meta.topic), meta.partition, meta.offset)
 
 
 class KafkaWriter:
@@ -118,45 +77,79 @@ class KafkaWriter:
         self._names = names
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
-        try:
-            future = await self._producer.send(
-                self._names.of(record.topic),
-                value=record.value,
-                key=record.key,
-                partition=record.partition,
-                headers=list(record.headers),
-            )
-        except KafkaError as error:
-            raise _mapped(error) from None
-        return _Ack(future)
+        with translated(self._names):
+            while True:
+                try:
+                    future = await self._producer.send(
+                        self._names.of(record.topic),
+                        value=record.value,
+                        key=record.key,
+                        partition=record.partition,
+                        headers=list(record.headers),
+                    )
+                except KafkaTimeoutError:
+                    continue  # the buffer is still full, so the broker is away: that is back-pressure, no failure
+                return _Ack(future, self._names)
 
     async def close(self) -> None:
-        await self._producer.stop()
+        """Waits a moment for what is under way; what is not acknowledged by then raises TransientFailure."""
+        await stopped(self._producer)
 
 
 class KafkaDecider:
     def __init__(self, producer: AIOKafkaProducer, names: Names) -> None:
-        self._writer = KafkaWriter(producer, names)
         self._producer = producer
+        self._writer = KafkaWriter(producer, names)
+        self._names = names
+        self._lock = asyncio.Lock()
+        self._broken: Exception | None = None
 
     async def commit(self, records: Sequence[NewRecord]) -> list[Position]:
         # 1. begin  2. send all  3. await every acknowledgement: commit_transaction() succeeds although a record
-        # failed whose future nobody awaited  4. commit. Whatever fails leaves this decider to be thrown away.
-        try:
-            await self._producer.begin_transaction()
-            acks = [await self._writer.send(record) for record in records]
-            positions = [await ack for ack in acks]
-            await self._producer.commit_transaction()
-        except KafkaError as error:
-            raise _mapped(error) from None
-        return positions
+        # failed whose future nobody awaited  4. commit. Whatever fails leaves this decider to be thrown away;
+        # a record that is too large is refused before anything begins.
+        if not records:
+            return []
+        for record in records:
+            _check_size(record)
+        async with self._lock:
+            if self._broken is not None:
+                raise self._broken
+            self._broken = TransientFailure("a commit before this one did not end")
+            try:
+                with translated(self._names):
+                    async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                        positions = await self._commit(records)
+            except TransientFailure as error:
+                self._broken = error
+                raise
+            self._broken = None
+            return positions
+
+    async def _commit(self, records: Sequence[NewRecord]) -> list[Position]:
+        await self._producer.begin_transaction()
+        acks = [await self._writer.send(record) for record in records]
+        results = await asyncio.gather(*(_awaited(ack) for ack in acks), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        await self._producer.commit_transaction()
+        return [result for result in results if isinstance(result, Position)]
 
     async def close(self) -> None:
-        # A fenced or broken producer cannot say goodbye; its transaction is aborted by the next one's opening.
-        try:
-            await self._producer.stop()
-        except KafkaError:
-            await self._producer.client.close()
+        """A transaction that is still open is aborted by the next decider's opening, or by its time-out."""
+        await stopped(self._producer)
+
+
+async def _awaited(ack: Awaitable[Position]) -> Position:
+    return await ack
+
+
+def _check_size(record: NewRecord) -> None:
+    size = len(record.key or b"") + len(record.value or b"") + _RECORD_OVERHEAD
+    size += sum(len(name) + len(value) + _HEADER_OVERHEAD for name, value in record.headers)
+    if size > RECORD_BYTES_MAX:
+        raise UnprocessableRecord("record_too_large", f"over {RECORD_BYTES_MAX} bytes")
 
 
 class KafkaReader:
@@ -165,26 +158,20 @@ class KafkaReader:
         self._names = names
 
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Record]:
-        try:
+        with translated(self._names):
             batches = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
-        except OffsetOutOfRangeError as error:
-            partition, offset = next(iter(error.args[0].items()))
-            raise RecordGone(partition.topic, partition.partition, offset) from None
-        except KafkaError as error:
-            raise _mapped(error) from None
-        return [to_record(message) for batch in batches.values() for message in batch]
+        return [to_record(message, self._names) for batch in batches.values() for message in batch]
 
     async def position(self, partition: TopicPartition) -> int:
-        return int(await self._consumer.position(self._kafka(partition)))
+        with translated(self._names):
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return int(await self._consumer.position(_kafka(self._names, partition)))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        self._consumer.seek(self._kafka(partition), offset)
-
-    def _kafka(self, partition: TopicPartition) -> KafkaTopicPartition:
-        return KafkaTopicPartition(self._names.of(partition.topic), partition.partition)
+        self._consumer.seek(_kafka(self._names, partition), offset)
 
     async def close(self) -> None:
-        await self._consumer.stop()
+        await stopped(self._consumer)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's base is untyped
@@ -196,7 +183,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's 
         self._revoked = revoked
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._call(self._revoked, revoked)
+        if revoked:
+            await self._call(self._revoked, revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         await self._call(self._assigned, assigned)
@@ -219,77 +207,76 @@ class KafkaGroupReader:
     async def poll(self, *partitions: TopicPartition, records_max: int, timeout_s: float) -> list[Record]:
         if self.failure is not None:
             raise self.failure
-        try:
-            batches = await self._consumer.getmany(
-                *(self._kafka(one) for one in partitions),
-                timeout_ms=int(timeout_s * 1000),
-                max_records=records_max,
-            )
-        except OffsetOutOfRangeError as error:
-            partition, offset = next(iter(error.args[0].items()))
-            raise RecordGone(partition.topic, partition.partition, offset) from None
-        except KafkaError as error:
-            raise _mapped(error) from None
-        return [to_record(message) for batch in batches.values() for message in batch]
+        kafka = [_kafka(self._names, one) for one in partitions]
+        with translated(self._names):
+            try:
+                # getmany() waits for the end of a rebalance, however long that takes: the outer limit is ours.
+                async with asyncio.timeout(timeout_s + _POLL_GRACE_S):
+                    batches = await self._consumer.getmany(
+                        *kafka, timeout_ms=int(timeout_s * 1000), max_records=records_max
+                    )
+            except TimeoutError:
+                return []
+        return [to_record(message, self._names) for batch in batches.values() for message in batch]
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        try:
-            await self._consumer.commit({self._kafka(one): offset for one, offset in offsets.items()})
-        except KafkaError as error:
-            raise _mapped(error) from None
+        with translated(self._names):
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await self._consumer.commit(
+                    {_kafka(self._names, one): offset for one, offset in offsets.items()}
+                )
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        try:
-            offset = await self._consumer.committed(self._kafka(partition))
-        except KafkaError as error:
-            raise _mapped(error) from None
+        with translated(self._names):
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                offset = await self._consumer.committed(_kafka(self._names, partition))
         return None if offset is None else int(offset)
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(TopicPartition(self.topic, one.partition) for one in self._consumer.assignment())
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        self._consumer.seek(self._kafka(partition), offset)
+        self._consumer.seek(_kafka(self._names, partition), offset)
 
     def pause(self, *partitions: TopicPartition) -> None:
-        self._consumer.pause(*(self._kafka(one) for one in partitions))
+        self._consumer.pause(*(_kafka(self._names, one) for one in partitions))
 
     def resume(self, *partitions: TopicPartition) -> None:
-        self._consumer.resume(*(self._kafka(one) for one in partitions))
-
-    def _kafka(self, partition: TopicPartition) -> KafkaTopicPartition:
-        return KafkaTopicPartition(self._names.of(partition.topic), partition.partition)
+        self._consumer.resume(*(_kafka(self._names, one) for one in partitions))
 
     async def close(self) -> None:
-        await self._consumer.stop()
+        await stopped(self._consumer)
+
+
+def _kafka(names: Names, partition: TopicPartition) -> KafkaTopicPartition:
+    return KafkaTopicPartition(names.of(partition.topic), partition.partition)
 
 
 class KafkaLog:
-    """One per process. `await open_kafka(settings)` makes it and the topics; close it last."""
+    """One per process; close it last."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.names = Names(settings.prefix)
         self._settings = settings
         self._connection = connection(settings)
-        self._lookup: AIOKafkaConsumer | None = None
-        self._lookup_lock = asyncio.Lock()
-        self._seen: OrderedDict[tuple[str, int], dict[int, Record]] = OrderedDict()
+        self._lookup = Lookup(self._connection, self.names)
+        self._admin_lock = asyncio.Lock()
+        self._admin: AIOKafkaAdminClient | None = None
+        self._offsets_consumer: AIOKafkaConsumer | None = None
 
     async def writer(self) -> Writer:
-        return KafkaWriter(await self._started(self._producer()), self.names)
+        return KafkaWriter(await started(self._producer(), self.names), self.names)
 
     async def decider(self, transactional_id: str) -> Decider:
         producer = self._producer(
             transactional_id=self.names.of(transactional_id),
-            transaction_timeout_ms=10_000,  # an open transaction holds up every reader of `imports`
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         )
-        return KafkaDecider(await self._started(producer), self.names)
+        return KafkaDecider(await started(producer, self.names), self.names)
 
     async def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
-        consumer = await self._started(AIOKafkaConsumer(**self._connection, **_FETCH))
-        partitions = {
-            KafkaTopicPartition(self.names.of(one.topic), one.partition): at for one, at in starts.items()
-        }
+        consumer = await started(AIOKafkaConsumer(**self._connection, **consumer_options()), self.names)
+        partitions = {_kafka(self.names, one): at for one, at in starts.items()}
         consumer.assign(list(partitions))
         for partition, offset in partitions.items():
             consumer.seek(partition, offset)
@@ -297,7 +284,10 @@ class KafkaLog:
 
     async def group(self, group: str, topic: str, *, assigned: Assigned, revoked: Assigned) -> GroupReader:
         instance = self._settings.instance
-        options = {**_FETCH, "auto_offset_reset": "earliest"}  # a new group begins at the beginning
+        options = {
+            **consumer_options(),
+            "auto_offset_reset": "earliest",
+        }  # a new group begins at the beginning
         consumer = AIOKafkaConsumer(
             **self._connection,
             **options,
@@ -305,51 +295,28 @@ class KafkaLog:
             group_instance_id=f"{group}-{instance}" if instance else None,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
-            rebalance_timeout_ms=60_000,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=300_000,
         )
+        await started(consumer, self.names)
         reader = KafkaGroupReader(consumer, self.names, topic)
+        # Joining begins here and goes on in the background, so the callbacks find the reader that we return.
         consumer.subscribe([self.names.of(topic)], listener=_Listener(reader, assigned, revoked))
-        await self._started(consumer)
         return reader
 
     async def read_at(self, topic: str, partition: int, offset: int) -> Record:
-        """About 1,500 scattered reads a second; neighbours of the last read of a partition cost nothing."""
-        name = self.names.of(topic)
-        async with self._lookup_lock:
-            seen = self._seen.get((name, partition), {})
-            if offset not in seen:
-                seen = await self._look_up(name, partition, offset)
-                self._seen[name, partition] = seen
-                self._seen.move_to_end((name, partition))
-                if len(self._seen) > _LOOKUP_PARTITIONS_MAX:
-                    self._seen.popitem(last=False)
-        if offset not in seen:
+        record = await self._lookup.read(topic, partition, offset)
+        if record is None:
             raise RecordGone(topic, partition, offset)
-        return seen[offset]
-
-    async def _look_up(self, name: str, partition: int, offset: int) -> dict[int, Record]:
-        if self._lookup is None:
-            options = {**_FETCH, "max_partition_fetch_bytes": 64 * 1024, "fetch_max_bytes": 64 * 1024}
-            self._lookup = await self._started(AIOKafkaConsumer(**self._connection, **options))
-        at = KafkaTopicPartition(name, partition)
-        try:
-            ends = await self._lookup.end_offsets([at])
-            if not 0 <= offset < ends[at]:
-                return {}  # behind the end a consumer would wait for a record that may come one day
-            self._lookup.assign([at])
-            self._lookup.seek(at, offset)
-            batch = await self._lookup.getmany(at, timeout_ms=10_000, max_records=_LOOKUP_RECORDS)
-        except OffsetOutOfRangeError:
-            return {}
-        except KafkaError as error:
-            raise _mapped(error) from None
-        finally:
-            self._lookup.unsubscribe()
-        return {message.offset: to_record(message) for message in batch.get(at, [])}
+        return record
 
     async def partitions(self, topic: str) -> int:
-        return len(await self.begins(topic))
+        name = self.names.of(topic)
+        with translated(self.names):
+            count = (await self._partition_counts([name]))[name]
+        if not count:
+            raise TransientFailure(f"topic {name} is not there")
+        return count
 
     async def begins(self, topic: str) -> dict[int, int]:
         return await self._offsets(topic, "beginning_offsets")
@@ -358,54 +325,70 @@ class KafkaLog:
         return await self._offsets(topic, "end_offsets")
 
     async def _offsets(self, topic: str, which: str) -> dict[int, int]:
-        consumer = await self._started(AIOKafkaConsumer(**self._connection, **_FETCH))
-        name = self.names.of(topic)
-        try:
-            numbers = await self._partition_numbers(consumer, name)
-            offsets = await getattr(consumer, which)([KafkaTopicPartition(name, one) for one in numbers])
-        except KafkaError as error:
-            raise _mapped(error) from None
-        finally:
-            await consumer.stop()
-        return {at.partition: int(offset) for at, offset in offsets.items()}
-
-    async def _partition_numbers(self, consumer: AIOKafkaConsumer, name: str) -> list[int]:
-        await consumer._client.fetch_all_metadata()  # noqa: SLF001 - partitions_for_topic() answers from a cache only
-        numbers = consumer.partitions_for_topic(name)
-        if not numbers:
-            raise TransientFailure(f"topic {name} is not there")
-        return sorted(numbers)
+        count = await self.partitions(topic)
+        async with self._admin_lock:
+            if self._offsets_consumer is None:
+                consumer = AIOKafkaConsumer(**self._connection, **consumer_options())
+                self._offsets_consumer = await started(consumer, self.names)
+        ask = getattr(self._offsets_consumer, which)
+        with translated(self.names):
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                offsets = await ask([KafkaTopicPartition(self.names.of(topic), one) for one in range(count)])
+        return {at.partition: int(offset) for at, offset in sorted(offsets.items())}
 
     async def ensure_topics(self, topics: Sequence[Topic]) -> None:
         """Makes what is missing, with explicit settings. Raises ValueError where a partition count differs."""
-        admin = await self._started(AIOKafkaAdminClient(**self._connection))
-        try:
-            for topic in topics:
-                new = NewTopic(self.names.of(topic.name), topic.partitions, -1, topic_configs=topic.config)
-                await self._create(admin, new)
-            found = await admin.describe_topics([self.names.of(topic.name) for topic in topics])
-        except KafkaError as error:
-            raise _mapped(error) from None
-        finally:
-            await admin.close()
-        counts = {one["topic"]: len(one["partitions"]) for one in found}
+        wanted = {self.names.of(topic.name): topic for topic in topics}
+        with translated(self.names):
+            found = await self._partition_counts(wanted)
+            missing = {name: topic for name, topic in wanted.items() if not found[name]}
+            if missing:
+                await self._create(missing)
+            deadline = time.monotonic() + CONNECT_TIMEOUT_S
+            while not all(found.values()):  # a broker answers creation before it knows the new partitions
+                if time.monotonic() > deadline:
+                    raise TransientFailure(f"topics were created but are not there: {', '.join(missing)}")
+                await asyncio.sleep(0.05)
+                found = await self._partition_counts(wanted)
         wrong = [
-            f"{name} has {counts.get(name)} partitions, not {topic.partitions}"
-            for topic in topics
-            if counts.get(name := self.names.of(topic.name)) != topic.partitions
+            f"{name} has {found[name]} partitions, not {topic.partitions}"
+            for name, topic in wanted.items()
+            if found[name] != topic.partitions
         ]
         if wrong:
             raise ValueError("; ".join(wrong))
 
-    async def _create(self, admin: AIOKafkaAdminClient, new: NewTopic) -> None:
-        response = await admin.create_topics([new])
-        for _name, code, *message in response.topic_errors:
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise TransientFailure(f"topic {new.name}: error {code} {message}")
+    async def _create(self, wanted: Mapping[str, Topic]) -> None:
+        new = [
+            # -1: as many replicas as the cluster's default; aiokafka takes it only with explicit (no) assignments
+            NewTopic(name, topic.partitions, -1, {}, topic.config)
+            for name, topic in wanted.items()
+        ]
+        admin = await self._started_admin()
+        response = await admin.create_topics(new)
+        for name, code, *message in response.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):  # another process was faster
+                raise TransientFailure(f"topic {name}: error {code} {message}")
+
+    async def _partition_counts(self, names: Iterable[str]) -> dict[str, int]:
+        """0 where a topic is not there."""
+        admin = await self._started_admin()
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            described = await admin.describe_topics(list(names))
+        return {one["topic"]: len(one["partitions"]) for one in described}
+
+    async def _started_admin(self) -> AIOKafkaAdminClient:
+        async with self._admin_lock:
+            if self._admin is None:
+                self._admin = await started(AIOKafkaAdminClient(**self._connection), self.names)
+            return self._admin
 
     async def close(self) -> None:
-        if self._lookup is not None:
-            await self._lookup.stop()
+        await self._lookup.close()
+        for client in (self._offsets_consumer, self._admin):
+            if client is not None:
+                await stopped(client)
+        self._offsets_consumer = self._admin = None
 
     def _producer(self, **more: Any) -> AIOKafkaProducer:
         return AIOKafkaProducer(
@@ -418,12 +401,3 @@ class KafkaLog:
             max_batch_size=64 * 1024,
             max_request_size=RECORD_BYTES_MAX,
         )
-
-    async def _started(self, client: Any) -> Any:
-        try:
-            await client.start()
-        except KafkaError as error:
-            stop = getattr(client, "stop", None) or client.close
-            await stop()
-            raise _mapped(error) from None
-        return client

@@ -59,5 +59,9 @@ class Names:
     def of(self, name: str) -> str:
         return f"{self.prefix}-{name}" if self.prefix else name
 
+    def bare(self, name: str) -> str:
+        """The name without the prefix, as the rest of the program knows it."""
+        return name.removeprefix(f"{self.prefix}-") if self.prefix else name
+
     def dlq(self, group: str) -> str:
         return f"{self.of(group)}-dlq"

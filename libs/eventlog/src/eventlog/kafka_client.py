@@ -1,0 +1,179 @@
+"""How any aiokafka client here reaches the brokers, starts, fails and ends; every default changed says why.
+
+Vendor errors become the three families here and nowhere else. Starting and ending are bounded: aiokafka itself
+would wait for an absent broker for ever. This module knows nothing of what is written or read.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Iterator
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalOperation,
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    ProducerFenced,
+    RecordTooLargeError,
+)
+
+from eventlog.errors import Fenced, RecordGone, TransientFailure, UnprocessableRecord
+from eventlog.log import Record
+from eventlog.settings import ServiceSettings
+from eventlog.topics import RECORD_BYTES_MAX, Names
+
+CONNECT_TIMEOUT_S = 15.0
+REQUEST_TIMEOUT_S = 15.0
+"""A broker that keeps a connection open and says nothing is given up after this."""
+CLOSE_TIMEOUT_S = 3.0
+"""For goodbyes: what was acknowledged is safe without them, and a service has 10 s to stop."""
+_ABANDON_TIMEOUT_S = 1.0
+
+_FETCH: dict[str, Any] = {
+    "isolation_level": "read_committed",
+    "auto_offset_reset": "none",  # a position outside the log is never silently another one
+    "enable_auto_commit": False,
+    "fetch_max_bytes": 2 * 1024 * 1024,  # what one process prefetches (P5); aiokafka's own is 50 MB
+    "max_partition_fetch_bytes": 256 * 1024,
+    "fetch_max_wait_ms": 100,
+    "retry_backoff_ms": 100,
+    "metadata_max_age_ms": 30_000,
+}
+_EXPECTED = (KafkaError, ConsumerStoppedError, IllegalOperation, OSError, TimeoutError)
+
+
+def connection(settings: ServiceSettings) -> dict[str, Any]:
+    """The arguments by which any aiokafka client reaches the brokers."""
+    out: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
+    }
+    if "SSL" in settings.kafka_security_protocol.replace("SASL", ""):
+        cafile = settings.kafka_ssl_cafile
+        out["ssl_context"] = ssl.create_default_context(cafile=str(cafile) if cafile else None)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        out["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        out["sasl_plain_username"] = settings.kafka_sasl_username
+        out["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return out
+
+
+def consumer_options() -> dict[str, Any]:
+    """How every consumer here reads; Faust's consumer is built with the same."""
+    return dict(_FETCH)
+
+
+def to_record(message: Any, names: Names | None = None) -> Record:
+    """What a consumer handed out; with `names`, its topic stands without the prefix."""
+    return Record(
+        topic=names.bare(message.topic) if names else message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        headers=tuple(message.headers),
+        timestamp_ms=message.timestamp,
+    )
+
+
+def _mapped(error: Exception, names: Names) -> Exception:
+    if isinstance(error, MessageSizeTooLargeError | RecordTooLargeError):
+        return UnprocessableRecord("record_too_large", f"over {RECORD_BYTES_MAX} bytes")
+    if isinstance(error, ProducerFenced | InvalidProducerEpoch):
+        return Fenced(type(error).__name__)
+    if isinstance(error, OffsetOutOfRangeError) and error.args and isinstance(error.args[0], dict):
+        at, offset = next(iter(error.args[0].items()))
+        return RecordGone(names.bare(at.topic), at.partition, offset)
+    return TransientFailure(f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def translated(names: Names) -> Iterator[None]:
+    """What aiokafka raises inside comes out as one of the three families."""
+    try:
+        yield
+    except _EXPECTED as error:
+        raise _mapped(error, names) from None
+
+
+async def started(client: Any, names: Names) -> Any:
+    """The client, connected; raises TransientFailure after CONNECT_TIMEOUT_S at the latest."""
+    try:
+        with translated(names):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await client.start()
+    except BaseException:
+        await stopped(client)
+        raise
+    return client
+
+
+async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+    """Ends a client politely, or, when the broker does not answer in time, without it. Never raises."""
+    goodbye = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
+    done = await _within(CLOSE_TIMEOUT_S, goodbye)
+    if not done:
+        await _abandoned(client)
+    if isinstance(client, AIOKafkaProducer):
+        _hush(client)
+
+
+async def _abandoned(client: Any) -> None:
+    # aiokafka offers no way out but its parts: end its tasks, give up what is pending, drop the connections.
+    if isinstance(client, AIOKafkaProducer):
+        await _ended(client._sender.sender_task)  # noqa: SLF001 - see above
+        client._message_accumulator.fail_all(KafkaConnectionError("closed before it was acknowledged"))  # noqa: SLF001 - see above
+        await _within(_ABANDON_TIMEOUT_S, client.client.close())
+    elif isinstance(client, AIOKafkaConsumer):
+        coordinator = client._coordinator  # noqa: SLF001 - see above
+        for name in (
+            "_coordination_task",
+            "_heartbeat_task",
+            "_commit_refresh_task",
+            "_reset_committed_task",
+        ):
+            await _ended(getattr(coordinator, name, None))
+        if client._fetcher is not None:  # noqa: SLF001 - see above
+            await _within(_ABANDON_TIMEOUT_S, client._fetcher.close())  # noqa: SLF001 - see above
+        await _within(_ABANDON_TIMEOUT_S, client._client.close())  # noqa: SLF001 - see above
+
+
+def _hush(producer: AIOKafkaProducer) -> None:
+    """Looks at the errors of aiokafka's own futures: whoever waited was told, and asyncio need not say it again."""
+    accumulator = producer._message_accumulator  # noqa: SLF001 - no public way
+    batches = [
+        *accumulator._pending_batches,
+        *(one for many in accumulator._batches.values() for one in many),
+    ]  # noqa: SLF001 - no public way
+    futures = [batch._drain_waiter for batch in batches]  # noqa: SLF001 - no public way
+    if producer._txn_manager is not None:  # noqa: SLF001 - no public way
+        futures.append(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - no public way
+    for future in futures:
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()
+
+
+async def _within(seconds: float, step: Awaitable[Any]) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except (*_EXPECTED, asyncio.InvalidStateError):
+        return False
+    return True
+
+
+async def _ended(task: "asyncio.Task[Any] | None") -> None:
+    """Cancelled twice: the first makes aiokafka's tasks finish what is under way, the second makes them stop."""
+    for _ in range(2):
+        if task is None or task.done():
+            return
+        task.cancel()
+        await asyncio.wait([task], timeout=_ABANDON_TIMEOUT_S)

@@ -121,6 +121,18 @@ CREATE TABLE refusals (command_id TEXT PRIMARY KEY, import_id BLOB, reason TEXT,
 CREATE TABLE paused (space TEXT PRIMARY KEY, reason TEXT) WITHOUT ROWID;
 """
 
+_TABLE_NAMES = (
+    "meta",
+    "projects",
+    "imports",
+    "documents",
+    "chunks",
+    "marks",
+    "rejections",
+    "refusals",
+    "paused",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentRow:
@@ -236,14 +248,35 @@ class Projection:
 
     # --- folding -------------------------------------------------------------------------------------------------
 
-    def apply(self, events: Sequence[tuple[int, Message]], position: int) -> None:
-        """Folds events with their offsets on `imports`, in order, and moves the position: all or nothing."""
+    def apply(
+        self, events: Sequence[tuple[int, Message]], position: int, last: tuple[int, str] | None = None
+    ) -> None:
+        """Folds events with their offsets on `imports`, in order, and moves the position: all or nothing.
+
+        `last` is the offset and `ce_id` of the last record read, by which a wiped log is known again.
+        """
         with self._transaction() as db:
             for offset, event in events:
                 self._fold(db, offset, event)
             self._write_deltas(db, position)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('position', ?)", (position,))
+            if last is not None:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('last_record', ?)", (json.dumps(last),))
         self.position = position
+
+    def last_record(self) -> tuple[int | None, str]:
+        """Offset and `ce_id` of the last record folded; null before the first."""
+        value = self._meta("last_record")
+        return tuple(json.loads(value)) if isinstance(value, str) else (None, "")
+
+    def reset(self) -> None:
+        """Forgets everything, because the log is another one."""
+        with self._transaction() as db:
+            for table in _TABLE_NAMES:
+                db.execute(f"DELETE FROM {table}")
+            db.execute("INSERT INTO meta VALUES ('version', ?)", (VERSION,))
+        self.position = 0
+        self.requests_position = 0
 
     def apply_requests(self, requests: Sequence[tuple[ImportId, RequestImport, str]], position: int) -> None:
         """Commands that nobody decided yet are shown as accepted; a decision always overrides them."""

@@ -384,10 +384,8 @@ class KafkaLog:
             return self._admin
 
     async def close(self) -> None:
-        await self._lookup.close()
-        for client in (self._offsets_consumer, self._admin):
-            if client is not None:
-                await stopped(client)
+        clients = [one for one in (self._offsets_consumer, self._admin) if one is not None]
+        await asyncio.gather(self._lookup.close(), *(stopped(one) for one in clients))
         self._offsets_consumer = self._admin = None
 
     def _producer(self, **more: Any) -> AIOKafkaProducer:

@@ -7,7 +7,7 @@ would wait for an absent broker for ever. This module knows nothing of what is w
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -32,9 +32,9 @@ from eventlog.topics import RECORD_BYTES_MAX, Names
 CONNECT_TIMEOUT_S = 15.0
 REQUEST_TIMEOUT_S = 15.0
 """A broker that keeps a connection open and says nothing is given up after this."""
-CLOSE_TIMEOUT_S = 3.0
+CLOSE_TIMEOUT_S = 2.0
 """For goodbyes: what was acknowledged is safe without them, and a service has 10 s to stop."""
-_ABANDON_TIMEOUT_S = 1.0
+_ABANDON_TIMEOUT_S = 0.5
 
 _FETCH: dict[str, Any] = {
     "isolation_level": "read_committed",
@@ -120,19 +120,14 @@ async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminCli
     """Ends a client politely, or, when the broker does not answer in time, without it. Never raises."""
     goodbye = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
     done = await _within(CLOSE_TIMEOUT_S, goodbye)
-    if not done:
-        await _abandoned(client)
-    if isinstance(client, AIOKafkaProducer):
-        _hush(client)
-
-
-async def _abandoned(client: Any) -> None:
     # aiokafka offers no way out but its parts: end its tasks, give up what is pending, drop the connections.
     if isinstance(client, AIOKafkaProducer):
-        await _ended(client._sender.sender_task)  # noqa: SLF001 - see above
-        client._message_accumulator.fail_all(KafkaConnectionError("closed before it was acknowledged"))  # noqa: SLF001 - see above
-        await _within(_ABANDON_TIMEOUT_S, client.client.close())
-    elif isinstance(client, AIOKafkaConsumer):
+        if not done:
+            await _ended(client._sender.sender_task)  # noqa: SLF001 - see above
+        _give_up_pending(client)
+        if not done:
+            await _within(_ABANDON_TIMEOUT_S, client.client.close())
+    elif isinstance(client, AIOKafkaConsumer) and not done:
         coordinator = client._coordinator  # noqa: SLF001 - see above
         for name in (
             "_coordination_task",
@@ -146,14 +141,16 @@ async def _abandoned(client: Any) -> None:
         await _within(_ABANDON_TIMEOUT_S, client._client.close())  # noqa: SLF001 - see above
 
 
-def _hush(producer: AIOKafkaProducer) -> None:
-    """Looks at the errors of aiokafka's own futures: whoever waited was told, and asyncio need not say it again."""
+def _give_up_pending(producer: AIOKafkaProducer) -> None:
+    """Whoever awaits an acknowledgement is told; asyncio need not say again what nobody awaited."""
     accumulator = producer._message_accumulator  # noqa: SLF001 - no public way
-    batches = [
-        *accumulator._pending_batches,
-        *(one for many in accumulator._batches.values() for one in many),
-    ]  # noqa: SLF001 - no public way
-    futures = [batch._drain_waiter for batch in batches]  # noqa: SLF001 - no public way
+    pending = accumulator._pending_batches  # noqa: SLF001 - no public way
+    pending.update(one for many in accumulator._batches.values() for one in many)  # noqa: SLF001 - no public way
+    batches = list(pending)
+    if batches:
+        accumulator.fail_all(KafkaConnectionError("closed before it was acknowledged"))
+    futures = [future for batch in batches for future, _ in batch._msg_futures]  # noqa: SLF001 - no public way
+    futures += [batch._drain_waiter for batch in batches]  # noqa: SLF001 - no public way
     if producer._txn_manager is not None:  # noqa: SLF001 - no public way
         futures.append(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - no public way
     for future in futures:
@@ -161,13 +158,15 @@ def _hush(producer: AIOKafkaProducer) -> None:
             future.exception()
 
 
-async def _within(seconds: float, step: Awaitable[Any]) -> bool:
+async def _within(seconds: float, step: Coroutine[Any, Any, Any]) -> bool:
+    """In a task of its own, because aiokafka lets the cancellation of its parts out of `close()`."""
+    task = asyncio.ensure_future(step)
     try:
-        async with asyncio.timeout(seconds):
-            await step
-    except (*_EXPECTED, asyncio.InvalidStateError):
-        return False
-    return True
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 async def _ended(task: "asyncio.Task[Any] | None") -> None:

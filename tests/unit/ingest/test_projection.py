@@ -1,0 +1,326 @@
+"""What the fold of `imports` makes of documents and chunks: every rule of completion in one sentence each."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventlog.events import ChunkOutcome, ImportCancelled, ImportCompleted, ImportResumed, Message
+from ingest.core import State
+from tests.unit.ingest.story import (
+    BIB,
+    IMPORT,
+    OTHER,
+    STORE,
+    TEXT,
+    Told,
+    at_attempt,
+    chunk,
+    chunks_said,
+    created,
+    document_settled,
+    head,
+    opened,
+    parsed,
+    rejected,
+    requested,
+    sealed,
+    settled,
+)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Told]:
+    told = Told(tmp_path)
+    yield told.tell(created(), requested())
+    told.projection.close()
+
+
+def ready(told: Told) -> list[str]:
+    return [str(tally.document_id) for tally in told.projection.documents_to_settle(10)]
+
+
+def is_complete(told: Told) -> bool:
+    return [one.import_id for one in told.projection.complete_imports()] == [IMPORT]
+
+
+def test_a_request_is_parsing_at_once_and_its_revision_is_its_offset(told: Told) -> None:
+    found = told.projection.find(IMPORT)
+    assert found is not None
+    assert (found.state, found.revision, told.status.state) == (State.PARSING, 1, State.PARSING)
+
+
+def test_a_document_is_ready_when_every_listed_chunk_has_an_outcome(told: Told) -> None:
+    told.tell(parsed(bib=("t",), text=("p1", "p2")), settled("t", "p1"))
+    assert ready(told) == []
+    told.tell(settled("p2", offset=2))
+    assert len(ready(told)) == 1
+
+
+def test_settlements_may_come_before_the_list(told: Told) -> None:
+    told.tell(settled("t", "p1"))
+    assert told.status.chunks.total == 0
+    told.tell(parsed(bib=("t",), text=("p1",)))
+    assert len(ready(told)) == 1
+    assert (told.status.chunks.total, told.status.chunks.stored, told.status.tokens_billed) == (2, 2, 14)
+
+
+def test_an_empty_list_is_settled(told: Told) -> None:
+    told.tell(parsed())
+    assert len(ready(told)) == 1
+
+
+def test_a_chunk_that_no_list_names_is_not_counted(told: Told) -> None:
+    told.tell(parsed(bib=("t",)), settled("t", "stranger"))
+    assert (told.status.chunks.total, told.status.chunks.stored) == (1, 1)
+
+
+def test_a_repeated_settlement_counts_once_and_keeps_the_first_bill(told: Told) -> None:
+    told.tell(parsed(bib=("t",)), settled("t", tokens=9), settled("t", offset=5, tokens=0, is_reused=True))
+    assert (told.status.chunks.stored, told.status.chunks.reused, told.status.tokens_billed) == (1, 0, 9)
+
+
+def completed_story(*, first: int = 2) -> list[Message]:
+    return [
+        parsed(bib=("t",), text=("p",)),
+        settled("t", "p"),
+        sealed(1, 2),
+        chunks_said(parsed_offset=first),
+        document_settled(offset=first + 3),
+    ]
+
+
+def test_an_import_is_complete_when_sealed_and_every_document_is_settled(told: Told) -> None:
+    for event in completed_story():
+        assert not is_complete(told)
+        told.tell(event)
+    assert is_complete(told)
+
+
+def test_completion_waits_for_the_seal(told: Told) -> None:
+    told.tell(*(event for event in completed_story() if type(event).__name__ != "ImportSealed"))
+    assert not is_complete(told)
+
+
+def test_a_settled_document_answers_only_the_newest_saying(told: Told) -> None:
+    told.tell(parsed(bib=("t",)), settled("t"), sealed(1, 1), chunks_said(parsed_offset=2))
+    told.tell(document_settled(offset=99))
+    assert not is_complete(told)
+    told.tell(document_settled(offset=5))
+    assert is_complete(told)
+
+
+def test_a_store_that_lost_records_takes_their_settlements_back(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 1)))
+    assert not is_complete(told)
+    assert (told.status.chunks.stored, told.status.chunks.total) == (1, 2)
+    told.tell(settled("p", offset=1))
+    assert is_complete(told)
+
+
+def test_a_store_that_opens_behind_a_settlement_leaves_it_alone(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 2), ("imports", 0, 6)))
+    assert is_complete(told)
+
+
+def test_a_store_that_lost_its_graph_settles_documents_again(told: Told) -> None:
+    told.tell(*completed_story(), opened(("imports", 0, 5)))
+    assert not is_complete(told)
+    told.tell(document_settled(offset=5))
+    assert is_complete(told)
+
+
+def test_of_two_positions_of_a_partition_the_lower_one_counts(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 9), ("embeddings", 0, 0)))
+    assert told.status.chunks.stored == 0
+
+
+def test_an_older_revision_is_superseded_by_a_newer_one_that_settled(told: Told) -> None:
+    told.tell(
+        parsed(text=("old",)),
+        requested(OTHER),
+        parsed(text=("new",), revision=3, import_id=OTHER),
+        settled("new", import_id=OTHER),
+        chunks_said(parsed_offset=4, revision=3, import_id=OTHER),
+    )
+    assert told.status.chunks.superseded == 1
+    assert len(ready(told)) == 1
+
+
+def test_a_list_that_comes_after_a_newer_mark_is_superseded_at_once(told: Told) -> None:
+    told.tell(
+        requested(OTHER),
+        parsed(text=("new",), revision=3, import_id=OTHER),
+        settled("new", import_id=OTHER),
+        chunks_said(parsed_offset=3, revision=3, import_id=OTHER, parts=(TEXT,)),
+        parsed(bib=("t",), text=("old",)),
+    )
+    assert (told.status.chunks.superseded, told.status.chunks.total) == (1, 2)
+
+
+def test_a_mark_of_one_part_leaves_the_other_part_open(told: Told) -> None:
+    told.tell(
+        parsed(bib=("t",), text=("p",)),
+        requested(OTHER),
+        parsed(bib=("t2",), revision=3, import_id=OTHER),
+        settled("t2", import_id=OTHER),
+        chunks_said(parsed_offset=4, revision=3, import_id=OTHER, parts=(BIB,)),
+    )
+    assert (told.status.chunks.superseded, told.status.chunks.total) == (1, 2)
+    assert ready(told) == []
+
+
+def test_a_cancel_is_a_fact_and_a_resume_drives_what_is_missing(told: Told) -> None:
+    told.tell(parsed("a", bib=("t",)), settled("t"), parsed("b", bib=("u",)), ImportCancelled(**head()))
+    assert told.status.state is State.CANCELLED
+    told.tell(ImportResumed(**head(attempt=2)))
+    found = told.projection.find(IMPORT)
+    assert found is not None
+    assert (found.state, found.attempt) == (State.PARSING, 2)
+    by_title = {row.title: row.document_id for row in told.projection.documents(IMPORT, after=0, limit=9)}
+    assert told.projection.is_driven(found, by_title["Paper a"])
+    assert not told.projection.is_driven(found, by_title["Paper b"])
+
+
+def test_a_resume_of_a_rejected_chunk_opens_it_again(told: Told) -> None:
+    told.tell(parsed(bib=("t",)), settled("t", outcome=ChunkOutcome.REJECTED), rejected())
+    assert (told.status.chunks.rejected, told.status.documents.rejected) == (1, 1)
+    told.tell(ImportCancelled(**head()), ImportResumed(**head(attempt=2)))
+    assert (told.status.chunks.rejected, told.status.documents.rejected, told.status.chunks.total) == (
+        0,
+        0,
+        1,
+    )
+
+
+def completed(attempt: int = 1) -> ImportCompleted:
+    return ImportCompleted(
+        **head(attempt=attempt),
+        revision=1,
+        store_id=STORE,
+        digest="d",
+        document_count=1,
+        chunk_count=2,
+        stored_count=2,
+    )
+
+
+def test_a_resume_of_a_completed_import_asks_the_store_for_everything_again(told: Told) -> None:
+    told.tell(*completed_story(), completed())
+    assert (told.status.state, told.status.progress) == (State.COMPLETED, 1.0)
+    told.tell(ImportResumed(**head(attempt=2)))
+    assert told.status.chunks.stored == 0
+    assert not is_complete(told)
+    told.tell(
+        parsed(bib=("t",), text=("p",), attempt=2),
+        settled("t", "p", attempt=2, offset=7, tokens=0, is_reused=True),
+        sealed(1, 2, attempt=2),
+        at_attempt(chunks_said(parsed_offset=9), 2),
+        at_attempt(document_settled(offset=12), 2),
+    )
+    assert is_complete(told)
+    assert told.status.tokens_billed == 14
+
+
+def test_a_finished_import_keeps_what_it_completed_with(told: Told) -> None:
+    told.tell(*completed_story(), completed(), opened(("embeddings", 0, 0)))
+    assert (told.status.chunks.stored, told.status.state) == (2, State.COMPLETED)
+
+
+def test_facts_of_an_old_attempt_do_not_seal_the_new_one(told: Told) -> None:
+    told.tell(ImportCancelled(**head()), ImportResumed(**head(attempt=2)), sealed(0, 0))
+    assert not is_complete(told)
+    assert told.status.state is State.PARSING
+
+
+def test_the_digest_is_a_sum_over_distinct_points_whatever_the_order(tmp_path: Path) -> None:
+    digests = set()
+    for number, order in enumerate(itertools.permutations(("a", "b", "c"))):
+        told = Told(tmp_path / str(number)).tell(created(), requested(), parsed(bib=("a", "b", "c")))
+        for offset, name in enumerate(order):
+            told.tell(settled(name, offset=offset))
+        digests.add(told.projection.totals(IMPORT)[2])
+        told.projection.close()
+    assert len(digests) == 1
+    assert digests != {"0" * 64}
+
+
+def test_progress_never_falls(told: Told) -> None:
+    seen = [told.status.progress]
+    told.tell(parsed("a", bib=("t",)), settled("t"))
+    seen.append(told.status.progress)
+    told.tell(parsed("b", bib=tuple(f"c{n}" for n in range(50))))
+    seen.append(told.status.progress)
+    assert seen == sorted(seen)
+    assert seen[-1] < 1
+
+
+def test_a_rejection_said_twice_counts_once(told: Told) -> None:
+    told.tell(rejected(), rejected())
+    assert told.status.documents.rejected == 1
+    assert len(told.projection.rejections(IMPORT, after=0, limit=9)) == 1
+
+
+def everything_counted(told: Told) -> None:
+    """The running counters equal a count of the rows: the one thing that incremental sums get wrong."""
+    read = told.projection._read
+    rows = read.execute(
+        "SELECT i.number, i.total, i.stored, i.superseded, count(c.chunk_id), sum(c.outcome = 0), sum(c.outcome = 3) "
+        "FROM imports i LEFT JOIN chunks c ON c.import_no = i.number AND c.listed GROUP BY i.number"
+    ).fetchall()
+    for _number, total, stored, superseded, *counted in rows:
+        assert [total, stored, superseded] == [value or 0 for value in counted]
+    for open_count, counted in read.execute(
+        "SELECT d.open, (SELECT count(*) FROM chunks c WHERE c.document_no = d.number AND c.listed "
+        "AND c.outcome IS NULL) FROM documents d"
+    ):
+        assert open_count == counted
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_the_order_of_facts_the_counters_equal_the_rows(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    told = Told(tmp_path).tell(created(), requested(), requested(OTHER))
+    names = ["p1", "p2", "p3"]
+    for _ in range(60):
+        import_id = chance.choice((IMPORT, OTHER))
+        revision = 1 if import_id is IMPORT else 2
+        event: Message = chance.choice(
+            (
+                parsed(
+                    bib=("t",), text=tuple(chance.sample(names, 2)), revision=revision, import_id=import_id
+                ),
+                settled(
+                    *chance.sample([*names, "t"], 2),
+                    outcome=chance.choice(tuple(ChunkOutcome)[1:]),
+                    offset=chance.randrange(9),
+                    import_id=import_id,
+                ),
+                opened(("embeddings", 0, chance.randrange(9))),
+                chunks_said(parsed_offset=chance.randrange(20), revision=revision, import_id=import_id),
+                ImportResumed(**head(import_id, attempt=2)),
+            )
+        )
+        told.tell(event)
+        everything_counted(told)
+    told.projection.close()
+
+
+def test_a_folded_log_gives_the_same_rows_in_one_batch_as_in_many(tmp_path: Path) -> None:
+    one = Told(tmp_path / "one").tell(created(), requested(), *completed_story())
+    many = Told(tmp_path / "many").tell(created()).tell(requested())
+    for event in completed_story():
+        many.tell(event)
+    assert one.status.to_json() == many.status.to_json()
+    one.projection.close()
+    many.projection.close()
+
+
+def test_chunks_of_a_document_come_in_their_order(told: Told) -> None:
+    told.tell(parsed(bib=("t",), text=("p2", "p1")), settled("p1", "t"))
+    document = told.projection.documents(IMPORT, after=0, limit=1)[0]
+    rows = told.projection.chunks_of(IMPORT, document.document_id)
+    assert [row.chunk_id for row in rows] == [chunk("t"), chunk("p2"), chunk("p1")]
+    assert [row.outcome for row in rows] == [ChunkOutcome.STORED, None, ChunkOutcome.STORED]

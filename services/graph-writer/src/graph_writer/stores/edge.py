@@ -1,0 +1,310 @@
+"""The embedded store: one qdrant-edge shard per collection in a folder that one process holds by its lock.
+
+Memory stays flat because points are sealed in steps (docs/decisions, FACTS of the store): only a sealed segment is
+mapped from its file instead of held. A step is counted in points written, for rewrites grow a segment too. Search is
+exact: there is no graph of neighbours to build. An open shard goes on taking writes after its folder was deleted;
+so `check` compares what is open with what the paths name now, and `flush` fails.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as edge
+from eventlog.logs import Logger
+
+from graph_writer.stores.store import (
+    Collection,
+    Hit,
+    Order,
+    Point,
+    StoreLost,
+    StoreMismatch,
+    Swap,
+    Where,
+    Words,
+)
+
+DENSE = "dense"
+WORDS = "words"
+SETTINGS_ID = UUID("00000000-0000-0000-0000-000000000001")
+"""The point of each collection that says how it was made."""
+
+_COLD = edge.Memory.Cold
+_DUMMY = [1.0, 0.0]
+"""Points without a vector never seal, so each point of the graph carries this one."""
+
+_log = Logger("graph_writer.edge")
+
+
+@dataclass(slots=True)
+class _Shard:
+    shard: Any
+    folder: Path
+    inode: int
+    has_dense: bool
+    step: int
+    written: int = 0
+    is_dirty: bool = False
+
+
+class FolderLock:
+    """Held for the life of the process; the kernel gives it back however the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / "lock"
+        self._fd = -1
+
+    def take(self) -> bool:
+        """False while another process holds it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        return self.is_held()
+
+    def is_held(self) -> bool:
+        """False when the folder was deleted or replaced: then the lock guards nothing."""
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        ours = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+class EdgeStore:
+    """Calls return when done and do not yield: the longest, sealing a step, takes a third of a second."""
+
+    is_shared = False
+
+    def __init__(self, folder: Path, lock: FolderLock, *, seal_every_points: int = 8_000) -> None:
+        self._folder = folder
+        self._lock = lock
+        self._step = seal_every_points
+        self._shards: dict[str, _Shard] = {}
+
+    async def names(self) -> set[str]:
+        return {path.parent.name for path in self._folder.glob("*/edge_config.json")}
+
+    async def open(self, collection: Collection) -> None:
+        if collection.name in self._shards:
+            return
+        folder = self._folder / collection.name
+        config = _config(collection, self._step)
+        settings = {"kind": "settings", "space": collection.space, "keywords": collection.keywords}
+        if (folder / "edge_config.json").is_file():
+            shard = edge.EdgeShard.load(str(folder), config)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shard = edge.EdgeShard.create(str(folder), config)
+            uuids = ("project_id", "document_id")
+            for name in uuids:
+                shard.update(edge.UpdateOperation.create_field_index(name, edge.UuidIndexParams(memory=_COLD)))
+            shard.update(
+                edge.UpdateOperation.create_field_index("kind", edge.KeywordIndexParams(memory=_COLD))
+            )
+        opened = _Shard(shard, folder, folder.stat().st_ino, collection.has_words, self._step)
+        self._shards[collection.name] = opened
+        found = shard.retrieve([SETTINGS_ID], True, False)
+        if not found:
+            await self.upsert(collection.name, [Point(id=SETTINGS_ID, payload=settings)])
+            shard.flush()
+        elif found[0].payload != settings:
+            raise StoreMismatch(f"{collection.name} was made with {found[0].payload}, not {settings}")
+        self._seal(opened)
+
+    async def get(
+        self,
+        collection: str,
+        ids: Iterable[UUID],
+        *,
+        fields: Sequence[str] | None = None,
+        with_vector: bool = False,
+    ) -> dict[UUID, Point]:
+        wanted = list(ids)
+        if not wanted:
+            return {}
+        what = True if fields is None else list(fields)
+        records = self._shards[collection].shard.retrieve(wanted, what, with_vector)
+        return {record.id: _point(record) for record in records}
+
+    async def scroll(
+        self,
+        collection: str,
+        where: Where,
+        *,
+        limit: int,
+        after: UUID | None = None,
+        fields: Sequence[str] | None = None,
+        with_vector: bool = False,
+    ) -> tuple[list[Point], UUID | None]:
+        request = edge.ScrollRequest(
+            offset=after,
+            limit=limit,
+            filter=_filter(where),
+            with_payload=True if fields is None else list(fields),
+            with_vector=with_vector,
+        )
+        records, following = self._shards[collection].shard.scroll(request)
+        return [_point(record) for record in records], following
+
+    async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
+        if not points:
+            return
+        opened = self._shards[collection]
+        operation = edge.UpdateOperation.upsert_points(
+            [edge.Point(point.id, _vectors(point, opened.has_dense), point.payload) for point in points],
+            condition=None if order is None else _not_above(order),
+        )
+        opened.shard.update(operation)
+        self._wrote(opened, len(points))
+
+    async def delete(self, collection: str, ids: Sequence[UUID]) -> None:
+        if ids:
+            opened = self._shards[collection]
+            opened.shard.update(edge.UpdateOperation.delete_points(list(ids)))
+            self._wrote(opened, len(ids))
+
+    async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
+        # One process writes, one call at a time: looking first is as good as a condition.
+        found = await self.get(collection, [swap.id for swap in swaps])
+        for swap in swaps:
+            there = found.get(swap.id)
+            if (None if there is None else there.payload.get(swap.field)) != swap.expected:
+                return False
+        await self.upsert(collection, [Point(id=swap.id, payload=swap.new) for swap in swaps])
+        return True
+
+    async def nearest(
+        self, collection: str, query: bytes | Words, where: Where, *, limit: int, fields: Sequence[str]
+    ) -> list[Hit]:
+        if isinstance(query, Words):
+            nearest = edge.Query.Nearest(edge.SparseVector(list(query.indices), list(query.values)), WORDS)
+        else:
+            nearest = edge.Query.Nearest(np.frombuffer(query, dtype="<f4").tolist(), DENSE)
+        request = edge.QueryRequest(
+            limit=limit,
+            query=nearest,
+            filter=_filter(where),
+            with_payload=list(fields),
+            with_vector=False,
+        )
+        scored = self._shards[collection].shard.query(request)
+        return [Hit(id=one.id, score=one.score, payload=one.payload or {}) for one in scored]
+
+    async def count(self, collection: str) -> int:
+        return int(self._shards[collection].shard.info().points_count)
+
+    async def flush(self) -> None:
+        await self.check()
+        for opened in self._shards.values():
+            if opened.is_dirty:
+                try:
+                    opened.shard.flush()
+                except Exception as error:  # noqa: BLE001 - the shard raises bare Exception, whatever went wrong
+                    raise StoreLost(f"{opened.folder.name} cannot be flushed: {error}") from None
+                opened.is_dirty = False
+        await self.check()
+
+    async def check(self) -> None:
+        if not self._lock.is_held():
+            raise StoreLost("the store's folder is gone")
+        for opened in self._shards.values():
+            try:
+                is_same = opened.folder.stat().st_ino == opened.inode
+            except FileNotFoundError:
+                is_same = False
+            if not is_same:
+                raise StoreLost(f"the folder of {opened.folder.name} is gone")
+
+    async def close(self) -> None:
+        for opened in self._shards.values():
+            opened.shard.close()
+        self._shards.clear()
+        self._lock.release()
+
+    def _wrote(self, opened: _Shard, count: int) -> None:
+        opened.is_dirty = True
+        opened.written += count
+        if opened.written >= opened.step:
+            self._seal(opened)
+
+    def _seal(self, opened: _Shard) -> None:
+        opened.written = 0
+        opened.shard.optimize()
+        opened.is_dirty = True
+
+
+def _config(collection: Collection, step: int) -> Any:
+    step_kb = max(1, step * collection.dims * 4 // 1024)
+    sparse = {WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=_COLD)}
+    return edge.EdgeConfig(
+        vectors={DENSE: edge.EdgeVectorParams(collection.dims, edge.Distance.Dot, memory=_COLD)},
+        sparse_vectors=sparse if collection.has_words else None,
+        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=0, memory=_COLD),
+        id_tracker_memory=_COLD,
+        payload_memory=_COLD,
+        optimizers=edge.EdgeOptimizersConfig(
+            indexing_threshold=max(1, step_kb // 4),
+            max_segment_size=step_kb,
+            default_segment_number=1_000,
+        ),
+        max_search_threads=1,
+    )
+
+
+def _vectors(point: Point, has_dense: bool) -> dict[str, Any]:
+    if not has_dense:
+        return {DENSE: _DUMMY}
+    vectors: dict[str, Any] = {}
+    if point.vector:
+        vectors[DENSE] = np.frombuffer(point.vector, dtype="<f4")
+    if point.words is not None and len(point.words.indices):
+        vectors[WORDS] = edge.SparseVector(list(point.words.indices), list(point.words.values))
+    return vectors
+
+
+def _point(record: Any) -> Point:
+    dense = record.vector.get(DENSE) if record.vector else None
+    vector = b"" if dense is None else np.asarray(dense, dtype="<f4").tobytes()
+    return Point(id=record.id, payload=record.payload or {}, vector=vector)
+
+
+def _filter(where: Where) -> Any:
+    must: list[Any] = []
+    if where.project_id is not None:
+        must.append(edge.FieldCondition("project_id", match=edge.MatchValue(str(where.project_id))))
+    if where.document_ids:
+        must.append(
+            edge.FieldCondition("document_id", match=edge.MatchAny([str(one) for one in where.document_ids]))
+        )
+    if where.kinds:
+        must.append(edge.FieldCondition("kind", match=edge.MatchAny(list(where.kinds))))
+    return edge.Filter(must=must) if must else None
+
+
+def _not_above(order: Order) -> Any:
+    revision, attempt = order
+    same = edge.FieldCondition("revision", match=edge.MatchValue(revision))
+    return edge.Filter(
+        should=[
+            edge.FieldCondition("revision", range=edge.RangeFloat(lt=float(revision))),
+            edge.Filter(
+                must=[same, edge.FieldCondition("attempt", range=edge.RangeFloat(lte=float(attempt)))]
+            ),
+        ]
+    )

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from tests.unit.ingest.story import BIB, IMPORT, NOW, PROJECT, SOURCE, SPACE, TEXT, document, requested
+
 from eventlog.events import (
     CancelImport,
     ChunkOutcome,
@@ -28,7 +30,6 @@ from ingest.core import (
     settle_document,
     source_problem,
 )
-from tests.unit.ingest.story import BIB, IMPORT, NOW, PROJECT, SOURCE, SPACE, TEXT, document, requested
 
 REQUEST = RequestImport(occurred_at=NOW, source=SOURCE, import_id=IMPORT, project_name="Reading")
 NOTHING = Known(existing=None, project=None, default_space=SPACE, chunker_version="1")
@@ -42,7 +43,7 @@ def decided(command: RequestImport | CancelImport | ResumeImport, known: Known) 
 def running(**changes: object) -> Import:
     state = evolve(None, requested(), 7)
     assert state is not None
-    return replace(state, request_sha256=request_sha256(REQUEST), **changes)
+    return replace(state, **{"request_sha256": request_sha256(REQUEST), **changes})
 
 
 def refused(messages: list[Message]) -> RefusalReason:

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from eventlog.events import ChunkOutcome, ImportCancelled, ImportCompleted, ImportResumed, Message
-from ingest.core import State
 from tests.unit.ingest.story import (
     BIB,
     IMPORT,
@@ -29,6 +26,9 @@ from tests.unit.ingest.story import (
     sealed,
     settled,
 )
+
+from eventlog.events import ChunkOutcome, ImportCancelled, ImportCompleted, ImportResumed, Message
+from ingest.core import State
 
 
 @pytest.fixture

@@ -5,10 +5,14 @@ come from the network or from an earlier run's cache.
 """
 
 import hashlib
+import os
 import shutil
+import ssl
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +65,21 @@ def fetch_by_maven(jar: Jar, folder: Path) -> Path:
     return Path(component.artifact().resolve())
 
 
+@contextmanager
+def _machines_certificates() -> Iterator[None]:
+    """Fetching goes through requests, which brings its own certificates; some networks have theirs in the machine's store."""
+    paths = ssl.get_default_verify_paths()
+    store = paths.cafile or paths.capath
+    if store is None or {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & set(os.environ):
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = store
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
+
+
 def _bring(jar: Jar, cache: Path, fetch: Callable[[Jar, Path], Path]) -> None:
     problem = ""
     for _ in range(TRIES_MAX):
@@ -96,7 +115,7 @@ def ensure_jars(
     ]
     if missing:
         say(f"fetching {len(missing)} of Kafka's {len(jars)} jars into {cache}")
-        with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+        with _machines_certificates(), ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
             for done in [pool.submit(_bring, jar, cache, fetch) for jar in missing]:
                 done.result()
     return tuple(cache / jar.filename for jar in jars)
@@ -108,3 +127,10 @@ def jars_cache(data_dir: Path) -> Path:
         if (folder / "requirements.lock").is_file() and (folder / "cli" / "pyproject.toml").is_file():
             return folder / ".cache" / "kafka-jars"
     return data_dir / "kafka-jars"
+
+
+if __name__ == "__main__":  # `make install` brings the jars, so that tests and a first start need no network.
+    try:
+        ensure_jars(jars_cache(Path("var")), say=lambda text: print(f"paperlog: {text}"))  # noqa: T201 - for make
+    except JarsError as error:
+        sys.exit(f"paperlog: {error}")

@@ -1,0 +1,60 @@
+# Everything is installed inside the checkout: .venv and .cache. Data of `make run` and `make up` is in var/.
+
+PORT ?= 8800
+DATA ?= var
+LIBRARY ?= examples/library
+
+BIN := .venv/bin
+PROJECTS := libs/eventlog services/ingest services/embedder services/graph-writer cli
+CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
+TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
+
+.PHONY: help install run up test fmt lint types bench lock lock-jars
+.DEFAULT_GOAL := help
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## install, start the stack, import LIBRARY (or our small one), search in it, serve until Ctrl-C
+	@.ci/preflight --port $(PORT) --library "$(LIBRARY)"
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/python -m paperlog.up.demo --data "$(DATA)" --port $(PORT) "$(LIBRARY)"
+
+up: ## install, start the stack, serve until Ctrl-C
+	@.ci/preflight --port $(PORT)
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/paperlog up --data "$(DATA)" --port $(PORT)
+
+test: install ## every test that needs no Docker, end to end through real Kafka too
+	@$(BIN)/python -m pytest $(TESTS)
+
+fmt: install ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: install ## style, format, and who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: install ## strict type check
+	@$(BIN)/mypy
+
+bench: install ## throughput, memory, search: prints tables, writes JSON to bench/results
+	@for each in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+install: .venv/.installed ## everything into .venv and .cache, with hashes; seconds when it is there already
+	@:
+
+.venv/.installed: requirements.lock .ci/uv.lock .ci/install $(addsuffix /pyproject.toml,$(PROJECTS)) cli/src/paperlog/up/kafka-jars.lock
+	@$(CACHES) .ci/install $(PROJECTS)
+
+lock: install ## resolve the dependencies anew: requirements.lock, .ci/uv.lock
+	@$(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" --no-emit-package eventlog --group dev \
+	    $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
+	@echo uv | $(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+	    --custom-compile-command "make lock" - -o .ci/uv.lock
+
+lock-jars: ## resolve Kafka's jars anew (needs Maven): cli/src/paperlog/up/kafka-jars.lock
+	@.ci/lock-jars cli/src/paperlog/up/kafka-jars.lock

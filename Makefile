@@ -46,15 +46,15 @@ bench: install ## throughput, memory, search: prints tables, writes JSON to benc
 install: .venv/.installed ## everything into .venv and .cache, with hashes; seconds when it is there already
 	@:
 
-.venv/.installed: requirements.lock .ci/uv.lock .ci/install $(addsuffix /pyproject.toml,$(PROJECTS)) cli/src/paperlog/up/kafka-jars.lock
+.venv/.installed: requirements.lock .ci/requirements-uv.lock .ci/install $(addsuffix /pyproject.toml,$(PROJECTS)) cli/src/paperlog/up/kafka-jars.lock
 	@$(CACHES) .ci/install $(PROJECTS)
 
-lock: install ## resolve the dependencies anew: requirements.lock, .ci/uv.lock
+lock: install ## resolve the dependencies anew: requirements.lock, .ci/requirements-uv.lock
 	@$(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --custom-compile-command "make lock" --no-emit-package eventlog --group dev \
 	    $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
 	@echo uv | $(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes \
-	    --custom-compile-command "make lock" - -o .ci/uv.lock
+	    --custom-compile-command "make lock" - -o .ci/requirements-uv.lock
 
 lock-jars: ## resolve Kafka's jars anew (needs Maven): cli/src/paperlog/up/kafka-jars.lock
 	@.ci/lock-jars cli/src/paperlog/up/kafka-jars.lock

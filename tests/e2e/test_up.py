@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from paperlog.up.kafka import can_list_topics
 
 pytestmark = pytest.mark.kafka

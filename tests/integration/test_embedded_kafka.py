@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
 from paperlog.up.kafka import EmbeddedKafka, embedded_kafka
 
 pytestmark = pytest.mark.kafka

@@ -2,6 +2,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from paperlog.up.jars import LOCK, Jar, JarsError, ensure_jars, read_lock
 
 GOOD = b"the jar's bytes"

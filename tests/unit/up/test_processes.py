@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from paperlog.up.processes import Child, free_port, port_is_free
 
 

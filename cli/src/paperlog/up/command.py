@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eventlog.spaces import Space, parse_space
-
 from paperlog.up.core import WRONG_SETTINGS, missing_key
 from paperlog.up.jars import JarsError
 from paperlog.up.kafka import KafkaError

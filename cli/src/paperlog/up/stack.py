@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eventlog.spaces import Space
-
 from paperlog.up.core import child_env, plan_embedders
 from paperlog.up.kafka import STOP_S_MAX, EmbeddedKafka
 from paperlog.up.processes import Child, free_port

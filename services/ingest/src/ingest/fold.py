@@ -16,7 +16,6 @@ from eventlog.ids import ImportId, import_id_of_command, import_id_of_coordinate
 from eventlog.log import Log, Reader, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.topics import IMPORT_REQUESTS, IMPORTS
-
 from ingest.projection import Projection
 
 logger = Logger("ingest.fold")

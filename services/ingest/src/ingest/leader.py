@@ -42,8 +42,7 @@ from eventlog.ids import ImportId
 from eventlog.log import Decider, GroupReader, Log, Position, Record, TopicPartition, Writer
 from eventlog.logs import Logger
 from eventlog.topics import CHUNKS, DLQ, IMPORT_REQUESTS, IMPORTS
-
-from ingest.blobs import BlobMissing, Blobs
+from ingest.blobs import Blobs
 from ingest.chunking import CHUNKER_VERSION
 from ingest.core import Import, Known, complete, decide, settle_document, source_problem
 from ingest.fold import POISON_IN_A_ROW_MAX, Fold, command_id, import_id_of
@@ -299,7 +298,7 @@ class Leader:
             source = found[0]
         try:
             files = await self._files(source.files, source.manifest_sha256)
-        except BlobMissing:
+        except FileNotFoundError:
             return "", ("the list of the library's files",)
         except ValueError as error:
             return str(error), ()
@@ -308,7 +307,7 @@ class Leader:
     async def _files(
         self, files: tuple[SourceFile, ...], manifest_sha256: str | None
     ) -> tuple[SourceFile, ...]:
-        """Raises BlobMissing when the manifest is gone, ValueError when it is no list of files."""
+        """Raises FileNotFoundError when the manifest is gone, ValueError when it is no list of files."""
         if manifest_sha256 is None:
             return files
         path = await self._parts.blobs.local(manifest_sha256)
@@ -385,8 +384,8 @@ class Leader:
             await self._seal(term, state, work, summary)
         except ScanFailed as failure:
             await self._fail(term, state, failure.reason, str(failure))
-        except BlobMissing as failure:
-            await self._fail(term, state, FailureReason.FILES_MISSING, str(failure))
+        except FileNotFoundError as failure:
+            await self._fail(term, state, FailureReason.FILES_MISSING, f"the blob store has no {failure}")
         except _Overtaken:
             logger.info("import.left", import_id=state.import_id, attempt=state.attempt)
         finally:

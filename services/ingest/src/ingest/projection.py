@@ -51,7 +51,6 @@ from eventlog.events import (
 )
 from eventlog.ids import ChunkId, DocumentId, ImportId, ProjectId, StoreId, normalise_name, project_id
 from eventlog.topics import EMBEDDINGS, IMPORTS
-
 from ingest.core import (
     COMPLETE,
     OPEN,

@@ -39,7 +39,7 @@ from eventlog.log import (
     Writer,
 )
 from eventlog.settings import ServiceSettings
-from eventlog.topics import RECORD_BYTES_MAX, Names, Topic
+from eventlog.topics import BATCH_BYTES_MAX, RECORD_BYTES_MAX, Names, Topic
 
 __all__ = ["SESSION_TIMEOUT_MS", "KafkaLog", "connection", "consumer_options", "to_record"]
 
@@ -51,9 +51,6 @@ TRANSACTION_TIMEOUT_MS = 10_000
 """An open transaction holds up every reader of its topic; the broker aborts it after this."""
 COMMIT_TIMEOUT_S = 30.0
 _POLL_GRACE_S = 0.2
-_RECORD_OVERHEAD = 128
-_HEADER_OVERHEAD = 10
-"""Upper bounds of what Kafka's record format adds."""
 
 
 class _Ack:
@@ -77,6 +74,7 @@ class KafkaWriter:
         self._names = names
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
+        _check_size(record)
         with translated(self._names):
             while True:
                 try:
@@ -146,10 +144,8 @@ async def _awaited(ack: Awaitable[Position]) -> Position:
 
 
 def _check_size(record: NewRecord) -> None:
-    size = len(record.key or b"") + len(record.value or b"") + _RECORD_OVERHEAD
-    size += sum(len(name) + len(value) + _HEADER_OVERHEAD for name, value in record.headers)
-    if size > RECORD_BYTES_MAX:
-        raise UnprocessableRecord("record_too_large", f"over {RECORD_BYTES_MAX} bytes")
+    if record.size_bytes > RECORD_BYTES_MAX:
+        raise UnprocessableRecord("record_too_large", f"{record.size_bytes} of {RECORD_BYTES_MAX} bytes")
 
 
 class KafkaReader:
@@ -397,5 +393,5 @@ class KafkaLog:
             compression_type="lz4",
             linger_ms=5,
             max_batch_size=64 * 1024,
-            max_request_size=RECORD_BYTES_MAX,
+            max_request_size=BATCH_BYTES_MAX,
         )

@@ -12,6 +12,9 @@ from typing import Protocol
 
 Header = tuple[str, bytes]
 
+_RECORD_OVERHEAD_BYTES = 128
+_HEADER_OVERHEAD_BYTES = 10
+
 
 @dataclass(frozen=True, slots=True)
 class TopicPartition:
@@ -28,6 +31,12 @@ class NewRecord:
     value: bytes | None
     headers: tuple[Header, ...] = ()
     partition: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """At most what Kafka's format makes of it, uncompressed."""
+        size = _RECORD_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"")
+        return size + sum(_HEADER_OVERHEAD_BYTES + 4 * len(name) + len(value) for name, value in self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +60,14 @@ class Position:
 
 
 class Writer(Protocol):
-    """Idempotent, `acks=all`. After a failure it is broken for good: build a new one and send again."""
+    """Idempotent, `acks=all`. After a TransientFailure it is broken for good: build a new one and send again."""
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         """Waits for room in the buffer only; await what it returns for the acknowledgement.
 
-        Both raise TransientFailure when the log does not take it, UnprocessableRecord when it never will (too large).
+        While the log is away both wait, for as long as it takes: it is no failure, and nothing is sent twice.
+        Both raise TransientFailure when the log does not take it; `send` raises UnprocessableRecord, and nothing is
+        broken, when it never will (too large).
         """
 
     async def close(self) -> None: ...
@@ -66,7 +77,11 @@ class Decider(Protocol):
     """The one writer under a transactional id: opening it fences the one before."""
 
     async def commit(self, records: Sequence[NewRecord]) -> list[Position]:
-        """All or none. Raises Fenced when another took over, TransientFailure when the outcome is unknown."""
+        """All or none, in order. What it returns is decided, but readers, and `ends`, may see it a moment later.
+
+        Raises Fenced when another took over (or this transaction took too long), TransientFailure when the outcome is
+        unknown; after either, close this one and open another. UnprocessableRecord (too large) breaks nothing.
+        """
 
     async def close(self) -> None: ...
 
@@ -87,12 +102,17 @@ Assigned = Callable[[frozenset[TopicPartition]], Awaitable[None]]
 
 
 class GroupReader(Protocol):
-    """One member of a group. `revoked` is awaited before the partitions go, `assigned` after they came."""
+    """One member of a group. `revoked` is awaited before the partitions go, `assigned` after they came.
 
-    async def poll(self, *partitions: TopicPartition, records_max: int, timeout_s: float) -> list[Record]: ...
+    Joining begins when the reader is opened and goes on in the background, as do the callbacks; both may use the
+    reader. Every rebalance revokes all partitions before it assigns anew. What a callback raises comes out of `poll`.
+    """
+
+    async def poll(self, *partitions: TopicPartition, records_max: int, timeout_s: float) -> list[Record]:
+        """From these partitions, or from all; an empty list also while a rebalance is under way."""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Next offsets to read. Raises TransientFailure when the group has moved on."""
+        """Next offsets to read. Raises TransientFailure when the group has moved on, or the log is away."""
 
     async def committed(self, partition: TopicPartition) -> int | None: ...
     def assignment(self) -> frozenset[TopicPartition]: ...
@@ -106,7 +126,7 @@ class Log(Protocol):
     async def writer(self) -> Writer: ...
     async def decider(self, transactional_id: str) -> Decider: ...
     async def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
-        """Raises RecordGone from `poll` when a position is outside the log."""
+        """Raises RecordGone from `poll`, each time until `seek`, when a position is outside the log."""
 
     async def group(
         self, group: str, topic: str, *, assigned: Assigned, revoked: Assigned

@@ -12,7 +12,11 @@ EMBEDDINGS = "embeddings"
 DLQ = "dlq"
 
 RECORD_BYTES_MAX = 4 * 1024 * 1024
-"""One record with its headers; the broker's `message.max.bytes` and every producer follow it."""
+"""One record with its headers, uncompressed; every writer refuses a larger one before it is sent."""
+
+BATCH_BYTES_MAX = RECORD_BYTES_MAX + 64 * 1024
+"""What a topic takes: more than the largest record and its framing, because a batch that the broker refuses breaks
+the sequence of an idempotent producer."""
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -30,7 +34,7 @@ class Topic:
             "cleanup.policy": "delete",
             "retention.ms": str(self.retention_ms),
             "retention.bytes": "-1",
-            "max.message.bytes": str(RECORD_BYTES_MAX),
+            "max.message.bytes": str(BATCH_BYTES_MAX),
             "message.timestamp.type": "CreateTime",
         }
 

@@ -117,8 +117,16 @@ class _Items:
             return value
 
 
-def write_graphml(pieces: Iterable[str], out: TextIO, *, project: str) -> tuple[int, int]:
-    """The number of nodes and edges. Nodes come first in the answer; edges without both ends would be refused by readers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    node_count: int
+    edge_count: int
+    is_cut: bool
+    """Whether the service left something out at its limit."""
+
+
+def write_graphml(pieces: Iterable[str], out: TextIO, *, project: str) -> Written:
+    """In the order of the answer: nodes, then edges."""
     out.write(
         '<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n'
     )
@@ -127,6 +135,7 @@ def write_graphml(pieces: Iterable[str], out: TextIO, *, project: str) -> tuple[
         out.write(f'  <key id="{key.id}" for="{what}" attr.name="{key.name}" attr.type="{key.type}"/>\n')
     out.write(f'  <graph id={_attribute(project)} edgedefault="directed">\n')
     node_count = edge_count = 0
+    is_cut = False
     for name, value in items(pieces):
         if name == "nodes":
             out.write(f"    <node id={_attribute(value['id'])}>{_data(NODE_KEYS, value)}</node>\n")
@@ -135,8 +144,10 @@ def write_graphml(pieces: Iterable[str], out: TextIO, *, project: str) -> tuple[
             ends = f"source={_attribute(value['source'])} target={_attribute(value['target'])}"
             out.write(f"    <edge {ends}>{_data(EDGE_KEYS, value)}</edge>\n")
             edge_count += 1
+        elif name == "truncated":
+            is_cut = bool(value)
     out.write("  </graph>\n</graphml>\n")
-    return node_count, edge_count
+    return Written(node_count=node_count, edge_count=edge_count, is_cut=is_cut)
 
 
 def _data(keys: Iterable[Key], value: Json) -> str:

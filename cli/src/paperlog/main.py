@@ -314,12 +314,18 @@ def graph(
 def _print_graph(response: httpx.Response, project: str, format_: GraphFormat) -> None:
     if format_ is GraphFormat.graphml:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # a text stream; its XML says UTF-8
-        nodes, edges = write_graphml(response.iter_text(), sys.stdout, project=project)
-        say(f"{nodes:,} nodes, {edges:,} edges")
-        return
-    for piece in response.iter_text():
-        sys.stdout.write(piece)
-    sys.stdout.write("\n")
+        written = write_graphml(response.iter_text(), sys.stdout, project=project)
+        say(f"{written.node_count:,} nodes, {written.edge_count:,} edges")
+        is_cut = written.is_cut
+    else:
+        tail = ""
+        for piece in response.iter_text():
+            sys.stdout.write(piece)
+            tail = (tail + piece)[-100:]
+        sys.stdout.write("\n")
+        is_cut = '"truncated":true' in tail.replace(" ", "")
+    if is_cut:
+        say("this is not the whole graph: the service has cut it at its limit")
 
 
 @app.command()

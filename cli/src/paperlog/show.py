@@ -145,7 +145,7 @@ def _passage(number: int, result: Json, query: str) -> Iterable[Any]:
         " and ".join(f"by {one_line(name)}" for name in result.get("found_by") or ()),
     ]
     yield Text("   " + " · ".join(fact for fact in facts if fact), style="dim")
-    words = [str(word) for word in result.get("matched_words") or ()] or _WORD.findall(query)
+    words = [str(word) for word in result.get("words") or ()] or _WORD.findall(query)
     yield Padding(highlighted(one_line(result.get("text")), words), (0, 0, 0, 3))
 
 
@@ -193,15 +193,17 @@ def verification(answer: Json) -> Group:
             continue
         count = answer.get(f"{name}_count", len(points))
         table = Table(title=f"{name}: {count}", title_justify="left", box=None, pad_edge=False)
-        table.add_column("chunk", no_wrap=True)
+        table.add_column("what", no_wrap=True)
+        table.add_column("id", no_wrap=True)
         table.add_column("paper", overflow="fold")
         for each in points[:_SHOWN_MAX]:
             table.add_row(
-                Text(one_line(each.get("chunk_id") or each.get("point_id") or each.get("id"))),
+                Text(one_line(each.get("kind")) or "chunk"),
+                Text(one_line(each.get("chunk_id") or each.get("id"))),
                 Text(one_line(each.get("title") or each.get("document_id"))),
             )
         if len(points) > _SHOWN_MAX:
-            table.add_row("…", f"and more; --json has up to {len(points)}")
+            table.add_row("…", "", f"and more; --json has up to {len(points)}")
         parts.append(table)
     return Group(*parts)
 

@@ -114,7 +114,7 @@ RESULT = {
     "page_first": 3,
     "page_last": 4,
     "text": "Soil moisture\x1b[8m explains yields.",
-    "matched_words": ["moistur"],
+    "words": ["moistur"],
     "found_by": ["meaning", "words"],
 }
 

@@ -6,7 +6,7 @@ import json
 import networkx as nx
 import pytest
 
-from paperlog.graphml import NotAGraph, items, write_graphml
+from paperlog.graphml import NotAGraph, Written, items, write_graphml
 
 GRAPH = {
     "project": {"name": "a"},
@@ -22,6 +22,7 @@ GRAPH = {
     ],
     "edges": [{"source": "1", "target": "2", "type": "HAS_AUTHOR", "weight": 2}],
     "count": 12,
+    "truncated": True,
 }
 
 
@@ -35,6 +36,7 @@ def test_items_do_not_depend_on_how_the_answer_was_cut(size: int, indent: int | 
         *(("nodes", each) for each in GRAPH["nodes"]),
         *(("edges", each) for each in GRAPH["edges"]),
         ("count", 12),
+        ("truncated", True),
     ]
 
 
@@ -50,7 +52,8 @@ def test_half_an_answer_is_not_a_graph(text: str):
 
 def test_graphml_opens_in_networkx_whatever_stands_in_a_title():
     out = io.StringIO()
-    assert write_graphml([json.dumps(GRAPH)], out, project='a "project" & more') == (2, 1)
+    written = write_graphml([json.dumps(GRAPH)], out, project='a "project" & more')
+    assert written == Written(node_count=2, edge_count=1, is_cut=True)
     graph = nx.parse_graphml(out.getvalue())
     assert graph.nodes["1"] == {
         "label": 'On "soil" & <water>',

@@ -49,8 +49,12 @@ class Logger:
     def warning(self, event: str, **fields: object) -> None:
         self._logger.warning(event, extra={"fields": fields})
 
-    def error(self, event: str, *, exc_info: bool = False, **fields: object) -> None:
-        self._logger.error(event, extra={"fields": fields}, exc_info=exc_info)
+    def error(self, event: str, **fields: object) -> None:
+        self._logger.error(event, extra={"fields": fields})
+
+    def exception(self, event: str, **fields: object) -> None:
+        """With the traceback of the exception being handled."""
+        self._logger.exception(event, extra={"fields": fields})
 
 
 def configure(level: int = logging.INFO) -> None:

@@ -204,8 +204,9 @@ def main() -> None:
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a setting that only the log could prove wrong
         code = 2
-    except Exception:  # noqa: BLE001 - crash-only: said once, whole, and the next process starts from the log
-        logger.error("service.crashed", exc_info=True)
+    except Exception:
+        # Crash-only: said once, whole, and the next process starts from the log.
+        logger.exception("service.crashed")
         code = EXIT_CRASHED
     # Threads of a fold or of a client that waits for an absent broker must not keep the process.
     sys.stderr.flush()

@@ -12,7 +12,6 @@ published again under the same ids. Three loops run side by side: commands, driv
 """
 
 import asyncio
-import json
 import shutil
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -36,7 +35,6 @@ from eventlog.events import (
     Message,
     RequestImport,
     ResumeImport,
-    SourceFile,
 )
 from eventlog.ids import ImportId
 from eventlog.log import Decider, GroupReader, Log, Position, Record, TopicPartition, Writer
@@ -46,8 +44,8 @@ from ingest.blobs import Blobs
 from ingest.chunking import CHUNKER_VERSION
 from ingest.core import Import, Known, complete, decide, settle_document, source_problem
 from ingest.fold import POISON_IN_A_ROW_MAX, Fold, command_id, import_id_of
+from ingest.library import local_files, source_files
 from ingest.parser import (
-    LocalFile,
     Parsed,
     Parser,
     Rejected,
@@ -297,28 +295,12 @@ class Leader:
                 return "", ()
             source = found[0]
         try:
-            files = await self._files(source.files, source.manifest_sha256)
+            files = await source_files(self._parts.blobs, source)
         except FileNotFoundError:
             return "", ("the list of the library's files",)
         except ValueError as error:
             return str(error), ()
         return "", tuple([file.path for file in files if not await self._parts.blobs.exists(file.sha256)])
-
-    async def _files(
-        self, files: tuple[SourceFile, ...], manifest_sha256: str | None
-    ) -> tuple[SourceFile, ...]:
-        """Raises FileNotFoundError when the manifest is gone, ValueError when it is no list of files."""
-        if manifest_sha256 is None:
-            return files
-        path = await self._parts.blobs.local(manifest_sha256)
-        try:
-            rows = json.loads(await asyncio.to_thread(path.read_bytes))
-            return tuple(
-                SourceFile(path=row["path"], sha256=row["sha256"], size_bytes=row["size_bytes"])
-                for row in rows
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"the manifest is not a list of files: {type(error).__name__}") from None
 
     # --- dead letters --------------------------------------------------------------------------------------------
 
@@ -395,16 +377,7 @@ class Leader:
         found = self._parts.projection.source(state.import_id)
         assert found is not None
         source = found[0]
-        files = await self._files(source.files, source.manifest_sha256)
-        local = [
-            LocalFile(
-                path=file.path,
-                local=await self._parts.blobs.local(file.sha256),
-                sha256=file.sha256,
-                size_bytes=file.size_bytes,
-            )
-            for file in files
-        ]
+        local = await local_files(self._parts.blobs, source)
         return await self._parts.parser.scan(
             project_id=state.project_id,
             kind=source.kind,

@@ -54,7 +54,7 @@ class Logger:
 
     def exception(self, event: str, **fields: object) -> None:
         """With the traceback of the exception being handled."""
-        self._logger.exception(event, extra={"fields": fields})
+        self._logger.exception(event, extra={"fields": fields})  # noqa: LOG004 - its callers are handlers
 
 
 def configure(level: int = logging.INFO) -> None:

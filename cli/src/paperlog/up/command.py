@@ -25,6 +25,9 @@ from paperlog.up.watch import IngestWatch
 FAILED = 1
 NOT_READY_SAID_EVERY_S = 20.0
 
+OnReady = Callable[[Stack, Callable[[], bool]], None]
+"""Gets the stack, and what tells whether it is being stopped."""
+
 
 class RefusedError(Exception):
     """`up` does not start. The message says why and what to do."""
@@ -35,7 +38,8 @@ class RefusedError(Exception):
 
 
 def say(text: str) -> None:
-    print(f"paperlog: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the terminal is this command's output
+    with suppress(OSError):  # The terminal may be gone; the children are to be stopped in order all the same.
+        print(f"paperlog: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the terminal is the interface
 
 
 def up(
@@ -45,7 +49,7 @@ def up(
     *,
     environ: Mapping[str, str] = os.environ,
     argv_of: Callable[[str], Sequence[str]] = python_modules,
-    on_ready: Callable[[Stack], None] | None = None,
+    on_ready: OnReady | None = None,
 ) -> int:
     """The exit code. `on_ready` runs once, in a thread of its own, when the stack first answers."""
     try:
@@ -56,7 +60,7 @@ def up(
     except RefusedError as refused:
         say(str(refused))
         return refused.exit_code
-    except (JarsError, KafkaError) as error:
+    except (JarsError, KafkaError, OSError) as error:
         say(str(error))
         return FAILED
 
@@ -110,7 +114,8 @@ class _Progress:
 
     stack: Stack
     watch: IngestWatch
-    on_ready: Callable[[Stack], None] | None
+    is_stopping: Callable[[], bool]
+    on_ready: OnReady | None
     started: float = field(default_factory=time.monotonic)
     said_at: float = field(default_factory=time.monotonic)
     was_ready: bool = False
@@ -121,7 +126,8 @@ class _Progress:
             self.was_ready = True
             say(f"ready at {self.stack.http} after {now - self.started:.1f} s; Ctrl-C stops it")
             if self.on_ready is not None:
-                threading.Thread(target=self.on_ready, args=(self.stack,), daemon=True).start()
+                arguments = (self.stack, self.is_stopping)
+                threading.Thread(target=self.on_ready, args=arguments, daemon=True).start()
         elif not self.was_ready and now - self.said_at > NOT_READY_SAID_EVERY_S:
             self.said_at = now
             say(
@@ -129,7 +135,7 @@ class _Progress:
             )
 
 
-def _run(stack: Stack, on_ready: Callable[[Stack], None] | None) -> int:
+def _run(stack: Stack, on_ready: OnReady | None) -> int:
     endpoints = stack.data / "endpoints.json"
     endpoints.unlink(missing_ok=True)  # Left by an `up` that was killed; its addresses are nobody's now.
     with (stack.data / "up.lock").open("w", encoding="utf-8") as note:
@@ -145,7 +151,7 @@ def _run(stack: Stack, on_ready: Callable[[Stack], None] | None) -> int:
 
     supervisor = Supervisor(say, publish)
     stack.build(supervisor)
-    progress = _Progress(stack, watch, on_ready)
+    progress = _Progress(stack, watch, lambda: supervisor.is_stopping, on_ready)
 
     def each_tick() -> None:
         progress.tick()

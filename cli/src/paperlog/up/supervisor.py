@@ -65,7 +65,12 @@ class Supervisor:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     _running: dict[str, _Running] = field(default_factory=dict)
     _stop_requests: int = 0
+    _is_stopping: bool = False
     _published: dict[str, int] | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._is_stopping or self._stop_requests > 0
 
     def add(self, unit: Unit) -> None:
         assert unit.name not in self._running, f"{unit.name} is there already"
@@ -85,6 +90,7 @@ class Supervisor:
                 each_tick()
                 time.sleep(TICK_S)
         finally:
+            self._is_stopping = True
             self._stop_all()
             for number, handler in before.items():
                 signal.signal(number, handler)

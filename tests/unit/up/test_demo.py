@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from paperlog.up.demo import _rows, _searches
+from paperlog.up.memory import resident_mb
+
+GRAPH = {
+    "nodes": [
+        {"id": "p1", "type": "Paper", "label": "One"},
+        {"id": "c1", "type": "Concept", "label": "rare"},
+        {"id": "c2", "type": "Concept", "label": "common"},
+    ],
+    "edges": [
+        {"source": "p1", "target": "c2", "type": "DISCUSSES_CONCEPT"},
+        {"source": "p2", "target": "c2", "type": "DISCUSSES_CONCEPT"},
+        {"source": "p1", "target": "c1", "type": "DISCUSSES_CONCEPT"},
+        {"source": "c1", "target": "c2", "type": "CO_OCCURS_WITH"},
+        {"source": "p1", "target": "a1", "type": "HAS_AUTHOR"},
+    ],
+}
+
+
+def test_without_searches_of_its_own_a_library_is_asked_for_what_most_of_its_papers_share(tmp_path: Path):
+    assert _searches(tmp_path / "library", GRAPH) == ["common", "rare"]
+
+
+def test_the_searches_that_stand_beside_a_library_are_taken(tmp_path: Path):
+    (tmp_path / "library.searches.txt").write_text("one\n\n two \nthree\nfour\n")
+    assert _searches(tmp_path / "library", GRAPH) == ["one", "two", "three"]
+
+
+def test_the_summary_counts_concepts_and_says_when_it_saw_a_part_of_them():
+    status = {"documents": {"stored": 3, "rejected": 1}, "chunks": {"stored": 1200, "rejected": 2}}
+    assert _rows(status, {**GRAPH, "truncated": True}, 12.34) == [
+        ("documents", "3"),
+        ("chunks", "1,200"),
+        ("concepts", "2 (of a part of the graph)"),
+        ("rejected", "3"),
+        ("seconds", "12.3"),
+    ]
+
+
+def test_memory_counts_what_a_process_has_started_and_leaves_out_who_is_gone():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine = resident_mb({"me": os.getpid(), "gone": ended.pid})
+    assert set(mine) == {"me"}
+    code = (
+        "x = bytearray(60_000_000); x[::4096] = x[::4096].replace(b'\\0', b'\\1'); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert resident_mb({"me": os.getpid()})["me"] > mine["me"] + 50

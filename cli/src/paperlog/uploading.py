@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eventlog.ids import project_id
-
 from paperlog.failures import Failure, Refused
 from paperlog.local_files import LocalFile, Selection, pieces_of, sha256_of
 from paperlog.service import Json, Service

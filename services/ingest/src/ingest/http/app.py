@@ -1,0 +1,44 @@
+"""The HTTP application: every route, what stands before them, and how errors become answers."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from ingest.http import health, imports, problems
+from ingest.http.accepting import Accepting
+from ingest.http.guard import Guard
+from ingest.http.parts import HttpParts
+from ingest.neighbours import ReadinessCache
+
+
+def build_app(parts: HttpParts) -> FastAPI:
+    # The framework's own documentation page loads scripts from elsewhere; ours is in page.py.
+    app = FastAPI(title="Paperlog", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    problems.install(app)
+    neighbours = ReadinessCache(parts.client, parts.clock)
+    state = health.Health(parts, neighbours)
+    accepting = Accepting(parts)
+    app.include_router(health.router(state))
+    app.include_router(imports.blob_router(parts))
+    app.include_router(imports.router(parts, accepting, state))
+    app.add_middleware(Guard, bound_to=parts.settings.http_host)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """The schemas of bodies that are read as streams, which the framework does not see."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            for model in imports.BODY_MODELS:
+                described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas.update(described.pop("$defs", {}))
+                schemas[model.__name__] = described
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it

@@ -1,0 +1,78 @@
+"""Alive, ready, and why an import waits: what this process knows of itself and hears from its neighbours.
+
+An outage of a neighbour makes this service not ready, never not alive. Ready means: imports and searches work.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from ingest.core import ImportStatus
+from ingest.http.parts import HttpParts
+from ingest.neighbours import ReadinessCache
+
+NO_EMBEDDER_AFTER_S = 10.0
+"""A restarting embedder is back sooner than this; then nobody need hear of it."""
+
+
+class Health:
+    def __init__(self, parts: HttpParts, ready: ReadinessCache) -> None:
+        self._settings = parts.settings
+        self._log_reasons = parts.log_reasons
+        self._ready = ready
+        self._graph_writer = str(parts.settings.graph_writer_url).rstrip("/")
+
+    async def reasons(self) -> list[str]:
+        """Why not ready; empty when ready."""
+        reasons = list(self._log_reasons())
+        writer = await self._ready.of(self._graph_writer)
+        if not writer.is_reachable:
+            reasons.append("graph_writer_unreachable")
+        elif not writer.is_ready:
+            reasons.extend(f"graph_writer_{reason}" for reason in writer.reasons or ("not_ready",))
+        url = self._settings.embedders.url_of(self._settings.default_space)
+        embedder = None if url is None else await self._ready.of(url)
+        if embedder is None or not embedder.is_reachable:
+            reasons.append("no_embedder")
+        elif not embedder.is_ready:
+            reasons.extend(f"embedder_{reason}" for reason in embedder.reasons or ("not_ready",))
+        return reasons
+
+    async def waiting(self, status: ImportStatus) -> str | None:
+        """Why an open import does not go on, as far as one can tell; null when it does or is over."""
+        if status.waiting is not None or status.is_terminal:
+            return status.waiting
+        url = self._settings.embedders.url_of(status.space)
+        if url is None:
+            return "no_embedder"
+        embedder = await self._ready.of(url)
+        if not embedder.is_reachable and embedder.unreachable_s >= NO_EMBEDDER_AFTER_S:
+            return "no_embedder"
+        writer = await self._ready.of(self._graph_writer)
+        if "store_down" in writer.reasons:
+            return "store_down"
+        return "dead_letters" if "dead_letters" in (*embedder.reasons, *writer.reasons) else None
+
+    async def status_json(self, status: ImportStatus) -> dict[str, Any]:
+        return status.to_json() | {"waiting": await self.waiting(status)}
+
+
+def router(health: Health) -> APIRouter:
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/livez", summary="Whether the process answers at all")
+    async def livez() -> dict[str, bool]:
+        return {"alive": True}
+
+    @routes.get("/readyz", summary="Whether imports and searches work, and if not, why")
+    async def readyz() -> JSONResponse:
+        reasons = await health.reasons()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    @routes.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

@@ -114,6 +114,17 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How one chunk settled and for which import; it holds neither text nor vector, for many wait to be said."""
+
+    import_id: ImportId
+    project_id: ProjectId
+    attempt: int
+    space: str
+    chunk: SettledChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`points` and `deletes` are for the collection of the space named, `markers` for the graph's."""
 
@@ -121,7 +132,7 @@ class Plan:
     deletes: tuple[tuple[str, UUID], ...] = ()
     markers: tuple[Draft, ...] = ()
     marker_deletes: tuple[UUID, ...] = ()
-    settled: tuple[tuple[Arrival, SettledChunk], ...] = ()
+    settled: tuple[Settlement, ...] = ()
 
 
 def marker_id(chunk: ChunkId, space: str) -> UUID:
@@ -260,7 +271,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     deletes: list[tuple[str, UUID]] = []
     markers: list[Draft] = []
     marker_deletes: list[UUID] = []
-    settled: list[tuple[Arrival, SettledChunk]] = []
+    settled: list[Settlement] = []
     at_point = dict(known.points)
     at_marker = dict(known.markers)
     shared = dict(known.shared)
@@ -276,10 +287,10 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             if marked is not None and marked[0] < mark.revision:
                 marker_deletes.append(arrival.marker_id)
                 del at_marker[arrival.marker_id]
-            settled.append((arrival, _settle(arrival, ChunkOutcome.SUPERSEDED)))
+            settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
         if max(here or (-1, 0), marked or (-1, 0)) > arrival.order:
-            settled.append((arrival, _settle(arrival, ChunkOutcome.SUPERSEDED)))
+            settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
         if arrival.embedded is None or arrival.outcome is not ChunkOutcome.STORED:
             more = {
@@ -292,7 +303,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             if here is not None and here[0] == arrival.revision:
                 deletes.append((arrival.space, arrival.point_id))
                 del at_point[arrival.point_id]
-            settled.append((arrival, _settle(arrival, arrival.outcome)))
+            settled.append(_settle(arrival, arrival.outcome))
             continue
         payload = chunk_payload(arrival.embedded)
         hash_ = payload["content_hash"]
@@ -317,7 +328,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
                 words=keyword_text(payload),
             )
             points.append((arrival.space, draft))
-        settled.append((arrival, _settle(arrival, ChunkOutcome.STORED, hash_)))
+        settled.append(_settle(arrival, ChunkOutcome.STORED, hash_))
     return Plan(
         points=_last_of_each(points),
         deletes=tuple(one for one in deletes if one[1] not in at_point),
@@ -331,9 +342,9 @@ def _last_of_each(points: Iterable[tuple[str, Draft]]) -> tuple[tuple[str, Draft
     return tuple({(space, draft.id): (space, draft) for space, draft in points}.values())
 
 
-def _settle(arrival: Arrival, outcome: ChunkOutcome, hash_: str = "") -> SettledChunk:
+def _settle(arrival: Arrival, outcome: ChunkOutcome, hash_: str = "") -> Settlement:
     embedded = arrival.embedded
-    return SettledChunk(
+    chunk = SettledChunk(
         partition=arrival.partition,
         offset=arrival.offset,
         chunk_id=arrival.chunk_id,
@@ -346,16 +357,23 @@ def _settle(arrival: Arrival, outcome: ChunkOutcome, hash_: str = "") -> Settled
         is_reused=False if embedded is None else embedded.is_reused,
         content_hash=bytes.fromhex(hash_),
     )
+    return Settlement(
+        import_id=arrival.import_id,
+        project_id=arrival.project_id,
+        attempt=arrival.attempt,
+        space=arrival.space,
+        chunk=chunk,
+    )
 
 
 def plan_settlements(
-    settled: Iterable[tuple[Arrival, SettledChunk]], *, store_id: StoreId, at: datetime
+    settled: Iterable[Settlement], *, store_id: StoreId, at: datetime
 ) -> list[ChunksSettled]:
     """One record per import, attempt and space, of at most `SETTLED_CHUNKS_MAX` chunks, in order of arrival."""
     groups: dict[tuple[ImportId, ProjectId, int, str], list[SettledChunk]] = {}
-    for arrival, chunk in settled:
-        key = (arrival.import_id, arrival.project_id, arrival.attempt, arrival.space)
-        groups.setdefault(key, []).append(chunk)
+    for one in settled:
+        key = (one.import_id, one.project_id, one.attempt, one.space)
+        groups.setdefault(key, []).append(one.chunk)
     return [
         ChunksSettled(
             occurred_at=at,

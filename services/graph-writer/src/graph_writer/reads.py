@@ -26,3 +26,32 @@ that, reads answer 503 `{"code": "not_ready", "reasons": [...]}`. `document_id`,
     "positions": [{"collection", "topic", "partition", "offset"}], "lag_count", "dead_letters_in_row"}
 `POST /continue` goes on after many dead letters in a row. `/livez`, `/readyz`, `/metrics` as on every service.
 """
+
+from typing import Any
+
+from aiohttp import web
+
+from graph_writer.health import Health
+
+
+class Reads:
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def serve(self, **parts: Any) -> None:
+        self._parts = parts
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        return app
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        ready = self._health.is_ready
+        return web.json_response(
+            {"ready": ready, "reasons": self._health.reasons}, status=200 if ready else 503
+        )

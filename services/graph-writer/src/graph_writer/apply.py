@@ -1,0 +1,335 @@
+"""Applies records to the store, in the order read: what `core` and `graph` plan is written here, and waited for.
+
+It knows records and the store, not the group: it neither commits nor publishes. What it returns is said once the
+store has flushed it. Everything written is ordered by (revision, attempt), so any record may come again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from eventlog.avro import Schemas
+from eventlog.clock import Clock
+from eventlog.envelope import header, read_chunk_headers
+from eventlog.errors import UnprocessableRecord
+from eventlog.events import (
+    ChunkEmbedded,
+    ChunkOutcome,
+    ChunkRejected,
+    DocumentChunksSettled,
+    DocumentParsed,
+    DocumentSettled,
+    Message,
+    Part,
+)
+from eventlog.ids import DocumentId
+from eventlog.log import Log, Record, TopicPartition
+from eventlog.spaces import parse_space
+from eventlog.topics import EMBEDDINGS, IMPORTS, topic_table
+
+from graph_writer import core, graph
+from graph_writer.core import Arrival, Draft, Known, Mark, Plan, ReadTo, Settlement
+from graph_writer.dead_letters import DeadLetters
+from graph_writer.opened import GRAPH, OpenedStore, record_identity
+from graph_writer.projects import Projects
+from graph_writer.stores.store import Order, Point, Where
+from graph_writer.words import Keywords
+
+SCROLL_LIMIT = 500
+_OURS = (DocumentParsed, DocumentChunksSettled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """One batch: how far each partition is, and what may be said once the store has flushed."""
+
+    read_to: dict[TopicPartition, ReadTo]
+    settlements: tuple[Settlement, ...] = ()
+    documents: tuple[tuple[DocumentSettled, str], ...] = ()
+    """With the `ce_id` of what each answers."""
+
+
+class Applier:
+    def __init__(
+        self,
+        *,
+        opened: OpenedStore,
+        projects: Projects,
+        dead_letters: DeadLetters,
+        keywords: Keywords,
+        schemas: Schemas,
+        log: Log,
+        clock: Clock,
+    ) -> None:
+        self._opened = opened
+        self._store = opened.store
+        self._projects = projects
+        self._dead_letters = dead_letters
+        self._keywords = keywords
+        self._schemas = schemas
+        self._kafka = log
+        self._clock = clock
+        imports_events = topic_table()[IMPORTS].events
+        self._ours = {f"paperlog.{cls.__name__}" for cls in _OURS}
+        self._skipped = {f"paperlog.{name}" for name in imports_events} - self._ours
+
+    async def apply(self, records: Sequence[Record]) -> Applied:
+        """May be called again with the same records after a failure; the second time changes nothing more."""
+        settlements: list[Settlement] = []
+        documents: list[tuple[DocumentSettled, str]] = []
+        read_to: dict[TopicPartition, ReadTo] = {}
+        for topic, group in groupby(records, key=lambda one: one.topic):
+            run = list(group)
+            if topic == EMBEDDINGS:
+                settlements.extend(await self._apply_chunks(run))
+            else:
+                for record in run:
+                    settled = await self._apply_decision(record)
+                    if settled is not None:
+                        documents.append((settled, header(record, "ce_id")))
+            for record in run:
+                read_to[TopicPartition(record.topic, record.partition)] = ReadTo(
+                    offset=record.offset + 1,
+                    record_offset=record.offset,
+                    record_id=record_identity(record),
+                )
+        return Applied(read_to=read_to, settlements=tuple(settlements), documents=tuple(documents))
+
+    # --- chunks --------------------------------------------------------------------------------------------------
+
+    async def _apply_chunks(self, records: Sequence[Record]) -> tuple[Settlement, ...]:
+        arrivals = [arrival for record in records if (arrival := await self._arrival(record)) is not None]
+        plan = core.plan_upserts(arrivals, await self._known(arrivals))
+        await self._write(plan)
+        if self._store.is_shared:
+            # Another writer may have raised a mark between our look and our write.
+            again = core.plan_upserts(arrivals, await self._known(arrivals))
+            if again.deletes or again.marker_deletes:
+                await self._write(again)
+                return again.settled
+        return plan.settled
+
+    async def _arrival(self, record: Record) -> Arrival | None:
+        """None where the record is poison and not even its headers say whose it is."""
+        event: Message | None = None
+        try:
+            event = self._schemas.decode(record.value)
+            if not isinstance(event, ChunkEmbedded | ChunkRejected):
+                raise UnprocessableRecord("type_unexpected", type(event).__name__)
+            read_chunk_headers(record)
+            if isinstance(event, ChunkRejected):
+                arrival = core.arrival_of_rejected(event, record.partition, record.offset)
+            else:
+                await self._check(event)
+                arrival = core.arrival_of_embedded(event, record.partition, record.offset)
+        except UnprocessableRecord as error:
+            await self._dead_letters.put(record, reason=error.reason, message=str(error))
+            return self._named(record, event, error.reason)
+        await self._dead_letters.saw_good()
+        return arrival
+
+    def _named(self, record: Record, event: Message | None, why: str) -> Arrival | None:
+        if isinstance(event, ChunkEmbedded | ChunkRejected):
+            return core.arrival_of_dead_letter(event, record.partition, record.offset, why)
+        try:
+            named = read_chunk_headers(record)
+        except UnprocessableRecord:
+            return None
+        return core.arrival_of_dead_letter(named, record.partition, record.offset, why)
+
+    async def _check(self, event: ChunkEmbedded) -> None:
+        """A vector is only ever stored with vectors of its own space, and only for a project that has the space."""
+        try:
+            space = parse_space(event.space)
+        except ValueError:
+            raise UnprocessableRecord("space_invalid", event.space[:120]) from None
+        if str(space) != event.space:
+            raise UnprocessableRecord("space_invalid", event.space[:120])
+        if event.dims != space.dims or len(event.vector) != 4 * space.dims:
+            got = f"{event.dims} dimensions in {len(event.vector)} bytes"
+            raise UnprocessableRecord("vector_invalid", f"{got}, the space has {space.dims}")
+        vector = np.frombuffer(event.vector, dtype="<f4")
+        length = float(np.dot(vector, vector))
+        if not 0.98 < length < 1.02:  # NaN and infinity fail this too
+            raise UnprocessableRecord("vector_invalid", "it is not of length 1")
+        if not await self._projects.has_space(event.project_id, event.space, revision=event.revision):
+            raise UnprocessableRecord("space_foreign", f"the project never had {event.space}")
+        await self._opened.ensure_space(event.space)
+
+    async def _known(self, arrivals: Sequence[Arrival]) -> Known:
+        """Looks at what is there: a few points by id in each collection concerned."""
+        papers = await self._store.get(
+            GRAPH.name, {one.document_id for one in arrivals}, fields=("marks",)
+        )
+        markers = await self._store.get(
+            GRAPH.name, {one.marker_id for one in arrivals}, fields=("revision", "attempt")
+        )
+        points: dict[UUID, Order] = {}
+        shared: dict[UUID, str] = {}
+        by_space: dict[str, set[UUID]] = {}
+        for one in arrivals:
+            by_space.setdefault(one.space, set()).add(one.point_id)
+        fields = ("revision", "attempt", "content_hash")
+        for space, ids in by_space.items():
+            name = self._opened.name_of(space)
+            found = {} if name is None else await self._store.get(name, ids, fields=fields)
+            for id_, point in found.items():
+                if "revision" in point.payload:
+                    points[id_] = _order(point)
+                else:
+                    shared[id_] = point.payload["content_hash"]
+        return Known(
+            marks={DocumentId(id_): core.read_marks(point.payload) for id_, point in papers.items()},
+            points=points,
+            markers={id_: _order(point) for id_, point in markers.items()},
+            shared=shared,
+        )
+
+    async def _write(self, plan: Plan) -> None:
+        for space in dict.fromkeys(space for space, _ in plan.points):
+            name = await self._opened.ensure_space(space)
+            await self._upsert(name, [draft for at, draft in plan.points if at == space])
+        await self._upsert(GRAPH.name, plan.markers)
+        for space in dict.fromkeys(space for space, _ in plan.deletes):
+            name = await self._opened.ensure_space(space)
+            await self._store.delete(name, [id_ for at, id_ in plan.deletes if at == space])
+        await self._store.delete(GRAPH.name, plan.marker_deletes)
+
+    async def _upsert(self, collection: str, drafts: Iterable[Draft]) -> None:
+        """One call per (revision, attempt), which is one call for nearly every batch."""
+        by_order: dict[Order | None, list[Point]] = {}
+        for draft in drafts:
+            words = None if draft.words is None else self._keywords.of_text(draft.words)
+            point = Point(id=draft.id, payload=draft.payload, vector=draft.vector, words=words)
+            by_order.setdefault(draft.order, []).append(point)
+        for order, points in by_order.items():
+            await self._store.upsert(collection, points, order=order)
+
+    # --- documents -----------------------------------------------------------------------------------------------
+
+    async def _apply_decision(self, record: Record) -> DocumentSettled | None:
+        type_ = header(record, "ce_type")
+        if type_ in self._skipped:
+            return None
+        try:
+            if not type_ or not header(record, "ce_id"):
+                raise UnprocessableRecord("headers_invalid", "no ce_type or no ce_id")
+            event = self._schemas.decode(record.value)
+            settled = None
+            if isinstance(event, DocumentParsed):
+                await self._apply_parsed(event)
+            elif isinstance(event, DocumentChunksSettled):
+                settled = await self._apply_chunks_settled(event, record.offset)
+            elif f"paperlog.{type(event).__name__}" not in self._skipped:
+                raise UnprocessableRecord("type_unexpected", type(event).__name__)
+        except UnprocessableRecord as error:
+            await self._dead_letters.put(record, reason=error.reason, message=str(error))
+            return None
+        await self._dead_letters.saw_good()
+        return settled
+
+    async def _apply_parsed(self, parsed: DocumentParsed) -> None:
+        plan = graph.plan_graph(parsed)
+        paper = await self._paper(parsed.document_id)
+        marks = core.read_marks(paper)
+        stored = (paper.get("revision", -1), paper.get("attempt", 0))
+        is_newer = (parsed.revision, parsed.attempt) >= stored
+        if is_newer and (graph.has_facts(parsed) or "label" not in paper):
+            payload = core.write_marks(plan.paper.payload, marks)
+            await self._store.upsert(GRAPH.name, [Point(id=parsed.document_id, payload=payload)])
+        await self._upsert(GRAPH.name, await self._unknown(plan.shared))
+        current = [
+            edge
+            for edge in plan.edges
+            if (mark := marks.get(Part(edge.payload["part"]))) is None or mark.revision <= parsed.revision
+        ]
+        await self._upsert(GRAPH.name, current)
+
+    async def _unknown(self, shared: Sequence[Draft]) -> list[Draft]:
+        """A shared node follows from its key, so one that is there needs no writing."""
+        there = await self._store.get(GRAPH.name, [draft.id for draft in shared], fields=("kind",))
+        return [draft for draft in shared if draft.id not in there]
+
+    async def _apply_chunks_settled(self, event: DocumentChunksSettled, offset: int) -> DocumentSettled:
+        """New before old: 1. the mark  2. the sweep of what the new content replaces  3. the fact."""
+        parsed = await self.parsed_at(event.document_id, event.parsed_offset)
+        plan = graph.plan_graph(parsed)
+        mark = Mark(revision=event.revision, parsed_offset=event.parsed_offset)
+        paper = await self._paper(event.document_id)
+        marks, taken = core.raise_marks(core.read_marks(paper), event.parts, mark)
+        if taken:
+            base = paper or plan.paper.payload
+            point = Point(id=event.document_id, payload=core.write_marks(base, marks))
+            await self._store.upsert(GRAPH.name, [point])
+        swept = 0
+        for part in taken:
+            swept += await self._sweep(parsed, plan, part)
+        is_superseded = bool(event.parts) and not taken
+        parts = tuple(taken)
+        return DocumentSettled(
+            occurred_at=self._clock.now(),
+            import_id=event.import_id,
+            project_id=event.project_id,
+            attempt=event.attempt,
+            document_id=event.document_id,
+            revision=event.revision,
+            outcome=ChunkOutcome.SUPERSEDED if is_superseded else ChunkOutcome.STORED,
+            store_id=self._opened.id,
+            offset=offset,
+            node_count=0 if is_superseded else plan.node_count,
+            edge_count=0 if is_superseded else len(plan.edges),
+            swept_count=swept,
+            content_hash="" if is_superseded else graph.graph_hash(plan, parts),
+        )
+
+    async def parsed_at(self, document: DocumentId, offset: int) -> DocumentParsed:
+        record = await self._kafka.read_at(IMPORTS, 0, offset)
+        event = self._schemas.decode(record.value)
+        if not isinstance(event, DocumentParsed) or event.document_id != document:
+            raise UnprocessableRecord("parsed_offset_invalid", f"{IMPORTS}@{offset} is not its DocumentParsed")
+        return event
+
+    async def _paper(self, document: DocumentId) -> dict[str, Any]:
+        found = await self._store.get(GRAPH.name, [document])
+        return found[document].payload if document in found else {}
+
+    async def _sweep(self, parsed: DocumentParsed, plan: graph.DocumentGraph, part: Part) -> int:
+        chunks: set[UUID] = {id_ for one in parsed.parts if one.part is part for id_ in one.chunk_ids}
+        kept = chunks | {edge.id for edge in plan.edges}
+        swept = 0
+        for collection in self._opened.collections:
+            held = await self._held(collection.name, parsed.document_id)
+            gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept)
+            await self._store.delete(collection.name, gone)
+            swept += len(gone)
+        return swept
+
+    async def _held(self, collection: str, document: DocumentId) -> list[core.Held]:
+        held: list[core.Held] = []
+        after: UUID | None = None
+        fields = ("part", "revision", "chunk_id")
+        where = Where(document_ids=(document,))
+        while True:
+            points, after = await self._store.scroll(
+                collection, where, limit=SCROLL_LIMIT, after=after, fields=fields
+            )
+            for point in points:
+                if "part" in point.payload:
+                    name = point.payload.get("chunk_id")
+                    held.append(
+                        core.Held(
+                            id=point.id,
+                            part=point.payload["part"],
+                            revision=point.payload["revision"],
+                            name=UUID(name) if name else point.id,
+                        )
+                    )
+            if after is None:
+                return held
+
+
+def _order(point: Point) -> Order:
+    return (point.payload["revision"], point.payload["attempt"])

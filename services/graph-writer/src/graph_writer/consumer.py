@@ -1,0 +1,262 @@
+"""Faust, crash-only: a group's partitions, read from where the store says, five records at a time.
+
+Faust's own retries and graceful stops lose records (docs/decisions): so values stay raw, offsets are the store's, and
+any failure ends the process from inside the batch, before `take` could acknowledge what was not done. Its committed
+offsets only show lag. This module knows Faust and Kafka's client; what is done with a batch it does not know.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from eventlog.kafka import SESSION_TIMEOUT_MS, connection, consumer_options
+from eventlog.log import Record, TopicPartition
+from eventlog.logs import Logger
+from eventlog.settings import ServiceSettings
+from eventlog.topics import Names
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+BATCH = 5
+WITHIN_S = 0.1
+POLL_S_MAX = 120.0
+_WAIT_FOR_EVER_MS = 24 * 60 * 60 * 1000
+
+Assigned = Callable[[frozenset[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+Handle = Callable[[Sequence[Record]], Awaitable[None]]
+Crash = Callable[[BaseException], None]
+
+_log = Logger("graph_writer.consumer")
+
+
+class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust ships no types here
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.last_poll_s = time.monotonic()
+        self._given_out: dict[Any, int] = {}
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        reading: Reading = self.app.reading
+        return AIOKafkaConsumer(
+            **connection(reading.settings),
+            **consumer_options(),
+            group_id=reading.group,
+            group_instance_id=reading.instance or None,
+            partition_assignment_strategy=[RoundRobinPartitionAssignor],
+            max_poll_records=50,
+            # A batch that waits for the store or for an operator is not dead: the heartbeat says so.
+            max_poll_interval_ms=_WAIT_FOR_EVER_MS,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
+            rebalance_timeout_ms=60_000,
+        )
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(*args, **kwargs)
+        self.last_poll_s = time.monotonic()
+        for tp, found in records.items():
+            if found:
+                self._given_out[tp] = found[-1].offset + 1
+        return records
+
+    async def _commit(self, offsets: Any) -> bool:
+        # They only show lag; an outage of the broker must not end the process over them.
+        try:
+            await self._ensure_consumer().commit(
+                {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items() if tp in self.assignment()}
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing depends on it
+            _log.warning("offsets.not_committed", error=error)
+            return False
+        return True
+
+    async def passed(self) -> dict[Any, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        found = {tp: await consumer.position(tp) for tp in consumer.assignment()}
+        return {tp: (position, self._given_out.get(tp, 0)) for tp, position in found.items()}
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Our own watchdog looks after polls; Faust's takes a batch that waits for the store for a hang."""
+
+
+class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types here
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Faust asks after every assignment where to read on: where the store says, whatever was committed."""
+        reading: Reading = self.app.reading
+        positions = await reading.positions(self.assignment())
+        await self._thread.seek_wait(positions)
+        return positions
+
+
+class _Producer(driver.Producer):  # type: ignore[misc]  # Faust ships no types here
+    """Faust wants one; nothing is sent by it."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        return AIOKafkaProducer(**connection(self.app.reading.settings))
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]  # Faust ships no types here
+    Consumer = _Consumer
+    Producer = _Producer
+
+
+class _App(faust.App):  # type: ignore[misc]  # Faust ships no types here
+    reading: "Reading"
+
+    def _crash(self, reason: BaseException) -> None:
+        self.reading.crash(reason)
+        super()._crash(reason)
+
+
+for _cls in (_Thread, _Consumer, _Producer, _Transport, _App):
+    _cls.logger = logging.getLogger("faust.graph_writer")  # else mode logs under this module's name, as if it were us
+
+
+class Reading:
+    """One member of the group, started once and never stopped gracefully: the process ends."""
+
+    def __init__(
+        self,
+        *,
+        settings: ServiceSettings,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        assigned: Assigned,
+        handle: Handle,
+        crash: Crash,
+    ) -> None:
+        self.settings = settings
+        self._names = Names(settings.prefix)
+        self.group = self._names.of(group)
+        self.instance = instance
+        self._logical = {self._names.of(topic): topic for topic in topics}
+        self._assigned = assigned
+        self._handle = handle
+        self.crash = crash
+        self._next: dict[TopicPartition, int] = {}
+        self._generation = -1
+        self._is_busy = False
+        self._app = self._build()
+
+    @property
+    def next_offsets(self) -> Mapping[TopicPartition, int]:
+        """Where each assigned partition goes on after what was handed out and done."""
+        return self._next
+
+    async def start(self) -> None:
+        await self._app.start()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._is_busy
+
+    async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Up to where Kafka's client is, end marks of transactions included, and behind which record it last gave out."""
+        thread: _Thread = self._app.consumer._thread  # noqa: SLF001 - nothing public tells it
+        found = await thread.call_thread(thread.passed)
+        return {self._logical_tp(tp): where for tp, where in found.items()}
+
+    def is_stuck(self) -> bool:
+        """Whether Kafka's client has not been asked for long although no batch is in hand."""
+        thread: _Thread = self._app.consumer._thread  # noqa: SLF001 - nothing public tells it
+        if not self._next or self._is_busy:
+            thread.last_poll_s = time.monotonic()
+        return time.monotonic() - thread.last_poll_s > POLL_S_MAX
+
+    async def leave(self) -> None:
+        """Tells the group that this member is gone, so that the others need not wait for its session to end."""
+        logging.getLogger("faust").setLevel(logging.CRITICAL)  # it calls the end of its client a crash
+        thread: _Thread = self._app.consumer._thread  # noqa: SLF001 - stopping the app would acknowledge and wait
+        await asyncio.wait_for(thread.call_thread(thread._ensure_consumer().stop), timeout=3.0)  # noqa: SLF001 - as above
+
+    async def positions(self, partitions: Sequence[TP]) -> dict[TP, int]:
+        logical = {self._logical_tp(tp): tp for tp in partitions}
+        starts = await self._assigned(frozenset(logical))
+        self._next = dict(starts)
+        self._generation = self._app.consumer_generation_id
+        return {logical[at]: offset for at, offset in starts.items()}
+
+    def _logical_tp(self, tp: Any) -> TopicPartition:
+        return TopicPartition(self._logical[tp.topic], tp.partition)
+
+    def _build(self) -> _App:
+        app = _App(
+            self.group,
+            broker="kafka://" + self.settings.kafka_bootstrap_servers.replace(",", ";"),
+            loop=asyncio.get_running_loop(),
+            store="memory://",
+            agent_supervisor="mode.CrashingSupervisor",
+            value_serializer="raw",
+            key_serializer="raw",
+            stream_buffer_maxsize=128,
+            broker_commit_interval=0.5,
+            table_standby_replicas=0,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            web_enabled=False,
+            debug=False,
+        )
+        app.reading = self
+        app.transport = _Transport(app.conf.broker_consumer, app)
+        app.producer_transport = _Transport(app.conf.broker_producer, app)
+        topic = app.topic(*self._logical, value_serializer="raw", key_serializer="raw", allow_empty=True)
+
+        @app.agent(topic, name="write", concurrency=1)  # type: ignore[untyped-decorator]  # Faust ships no types
+        async def write(stream: Any) -> None:
+            async for events in stream.take_events(BATCH, within=WITHIN_S):
+                await self._take([event.message for event in events])
+
+        return app
+
+    async def _take(self, messages: Sequence[Any]) -> None:
+        """Whatever goes wrong here ends the process: returning or raising would acknowledge the batch."""
+        try:
+            self._is_busy = True
+            records = [
+                record for message in messages if (record := self._expected(message)) is not None
+            ]
+            if records:
+                await self._handle(records)
+            self._is_busy = False
+        except BaseException as error:  # noqa: BLE001 - CancelledError too: it must not acknowledge the batch
+            self.crash(error)
+            await asyncio.Event().wait()  # the crash may leave the end of the process to somebody else
+
+    def _expected(self, message: Any) -> Record | None:
+        """None for what is left over from before a new assignment; a hole in `embeddings` ends the process."""
+        at = TopicPartition(self._logical[message.topic], message.partition)
+        expected = self._next.get(at)
+        is_left_over = message.generation_id != self._generation
+        if expected is None or is_left_over or message.offset < expected:
+            return None
+        if message.offset > expected and not self._may_have_holes(at):
+            raise LookupError(f"{at} goes on at {message.offset}, not at {expected}")
+        self._next[at] = message.offset + 1
+        return Record(
+            topic=at.topic,
+            partition=at.partition,
+            offset=message.offset,
+            key=message.key,
+            value=message.value,
+            headers=tuple(_headers(message.headers)),
+            timestamp_ms=int((message.timestamp or 0) * 1000),
+        )
+
+    def _may_have_holes(self, at: TopicPartition) -> bool:
+        return at.topic == "imports"  # written in transactions, whose end marks take offsets
+
+
+def _headers(headers: Any) -> list[tuple[str, bytes]]:
+    if not headers:
+        return []
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(name, value) for name, value in pairs]

@@ -1,0 +1,84 @@
+"""Which spaces each project has had, folded from the start of `imports`: one small entry per project.
+
+It reads by a consumer of its own, outside the group, so that a batch may wait for it: waiting inside the group would
+stop the very partition that is waited for. It judges no record but the few it needs; what it cannot read, the group's
+consumer dead-letters.
+"""
+
+import asyncio
+
+from eventlog.avro import Schemas
+from eventlog.envelope import header
+from eventlog.errors import TransientFailure, UnprocessableRecord
+from eventlog.events import ProjectCreated, ProjectSpaceChanged, ProjectSpaceMoveStarted
+from eventlog.ids import ProjectId
+from eventlog.log import Log, Record, TopicPartition
+from eventlog.logs import Logger
+from eventlog.topics import IMPORTS
+
+_log = Logger("graph_writer.projects")
+
+_WANTED = {f"paperlog.{cls.__name__}" for cls in (ProjectCreated, ProjectSpaceMoveStarted, ProjectSpaceChanged)}
+_PARTITION = TopicPartition(IMPORTS, 0)
+
+
+class Projects:
+    def __init__(self, log: Log, schemas: Schemas) -> None:
+        self._kafka = log
+        self._schemas = schemas
+        self._spaces: dict[ProjectId, frozenset[str]] = {}
+        self._position = 0
+        self._moved = asyncio.Condition()
+
+    async def run(self) -> None:
+        """Never returns; reads on after an outage of the log."""
+        while True:
+            try:
+                await self._read()
+            except TransientFailure as error:
+                _log.warning("projects.log_down", error=error)
+                await asyncio.sleep(0.5)
+
+    async def has_space(self, project: ProjectId, space: str, *, revision: int) -> bool:
+        """Whether the project has had that space, or is being moved to it, as far as `revision` at least.
+
+        Waits until the fold has passed the revision. Raises UnprocessableRecord for one that `imports` does not
+        hold yet: no event may name a decision before it was made.
+        """
+        if self._position <= revision:
+            await self._wait_to_pass(revision)
+        return space in self._spaces.get(project, frozenset())
+
+    async def _wait_to_pass(self, revision: int) -> None:
+        ends = await self._kafka.ends(IMPORTS)
+        if revision >= ends[0]:
+            raise UnprocessableRecord("revision_unknown", f"{revision} is not on {IMPORTS}, which ends at {ends[0]}")
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._position > revision)
+
+    async def _read(self) -> None:
+        begins = await self._kafka.begins(IMPORTS)
+        reader = await self._kafka.reader({_PARTITION: max(self._position, begins[0])})
+        try:
+            while True:
+                for record in await reader.poll(records_max=1_000, timeout_s=1.0):
+                    self._fold(record)
+                position = await reader.position(_PARTITION)
+                if position > self._position:
+                    async with self._moved:
+                        self._position = position
+                        self._moved.notify_all()
+        finally:
+            await reader.close()
+
+    def _fold(self, record: Record) -> None:
+        if header(record, "ce_type") not in _WANTED:
+            return
+        try:
+            event = self._schemas.decode(record.value)
+        except UnprocessableRecord as error:
+            _log.warning("projects.record_unreadable", offset=record.offset, reason=error.reason)
+            return
+        if isinstance(event, ProjectCreated | ProjectSpaceMoveStarted | ProjectSpaceChanged):
+            had = self._spaces.get(event.project_id, frozenset())
+            self._spaces[event.project_id] = had | {event.space}

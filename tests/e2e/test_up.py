@@ -180,7 +180,7 @@ def test_a_service_that_refuses_its_settings_is_quoted_and_ends_the_command_with
 ):
     told(tmp_path / "data", "graph-writer", "exit-code", "2")
     stack = up()
-    assert stack.process.wait(60) == 2
+    assert stack.process.wait(60) == 2, stack.words
     assert "graph-writer refuses its settings" in stack.words
     assert "graph_writer gives up, as told" in stack.words
     assert "stopping kafka" in stack.words

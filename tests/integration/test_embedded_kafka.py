@@ -7,7 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from paperlog.up.kafka import EmbeddedKafka, embedded_kafka
+from paperlog.up.kafka import EmbeddedKafka, _cluster_id, embedded_kafka
 
 pytestmark = pytest.mark.kafka
 
@@ -71,3 +71,9 @@ async def test_a_topic_that_nobody_made_is_not_made_by_asking_for_it(kafka: Embe
         assert f"{kafka_prefix}-unknown" not in await consumer.topics()
         assert consumer.partitions_for_topic(f"{kafka_prefix}-unknown") is None
         assert f"{kafka_prefix}-unknown" not in await consumer.topics()
+
+
+def test_a_cluster_id_is_never_taken_for_an_option():
+    assert not [
+        each for each in (_cluster_id() for _ in range(2000)) if each.startswith("-") or len(each) != 22
+    ]

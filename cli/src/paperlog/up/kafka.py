@@ -87,6 +87,13 @@ def _properties(*, port: int, controller_port: int, log_dir: Path) -> str:
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
+def _cluster_id() -> str:
+    """Kafka's form of a UUID; one that begins with a dash would be taken for an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
+
+
 def can_list_topics(port: int, timeout_s: float = 2.0) -> bool:
     """Asks for the metadata of no topic, as any client first does: true when a broker and a controller are named.
 
@@ -215,9 +222,8 @@ class EmbeddedKafka:
         (self._folder / "format.properties").write_text(
             _properties(**ports, log_dir=half_made), encoding="utf-8"
         )
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         format_ = Child(
-            self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", "format.properties"),
+            self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", "format.properties"),
             env=self._env(),
             log=self._log,
         )

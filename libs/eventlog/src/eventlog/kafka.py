@@ -72,9 +72,12 @@ class KafkaWriter:
     def __init__(self, producer: AIOKafkaProducer, names: Names) -> None:
         self._producer = producer
         self._names = names
+        self._is_closed = False
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         _check_size(record)
+        if self._is_closed:  # aiokafka would wait for metadata that nobody fetches any more
+            raise TransientFailure("closed")
         with translated(self._names):
             while True:
                 try:
@@ -91,6 +94,7 @@ class KafkaWriter:
 
     async def close(self) -> None:
         """Waits a moment for what is under way; what is not acknowledged by then raises TransientFailure."""
+        self._is_closed = True
         await stopped(self._producer)
 
 

@@ -126,11 +126,11 @@ def _rows(last: Json, graph: Json, took_s: float) -> list[tuple[str, str]]:
 
 
 def _searches(library: Path, graph: Json) -> list[str]:
-    """Those that stand beside the library; otherwise the concepts that most papers share."""
-    beside = library.with_name(f"{library.name}.searches.txt")
-    if beside.is_file():
-        lines = beside.read_text(encoding="utf-8").splitlines()
-        return [line.strip() for line in lines if line.strip()][:SEARCHES]
+    """Those that the library brings, one a line before a tab; otherwise the concepts that most papers share."""
+    own = library / "searches.txt"
+    if own.is_file():
+        lines = own.read_text(encoding="utf-8").splitlines()
+        return [text for line in lines if (text := line.split("\t")[0].strip())][:SEARCHES]
     names = {
         str(node["id"]): str(node.get("label") or "")
         for node in graph.get("nodes") or ()

@@ -17,6 +17,7 @@ from paperlog.up.core import WRONG_SETTINGS, RestartPolicy
 from paperlog.up.processes import Child
 
 TICK_S = 0.05
+LINE_LENGTH_MAX = 400
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -45,9 +46,19 @@ class _Running:
     was_up: bool = False
     is_given_up: bool = False
 
+    last_words: list[str] = field(default_factory=list)
+
     @property
     def is_settled(self) -> bool:
         return self.was_up or self.is_given_up or (self.unit.is_up is None and self.child is not None)
+
+    def words_of(self, child: Child) -> str:
+        """Its last lines, once: a child that dies again and again says the same."""
+        lines = [line[:LINE_LENGTH_MAX] for line in child.last_lines()]
+        if lines == self.last_words:
+            return " the same as before" if lines else " none"
+        self.last_words = lines
+        return "".join(f"\n    {line}" for line in lines)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -109,7 +120,7 @@ class Supervisor:
             wait_s = self.policy.backoff_s(each.quick_deaths)
             each.start_at = time.monotonic() + wait_s
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            words = "".join(f"\n    {line}" for line in child.last_lines())
+            words = each.words_of(child)
             if code == WRONG_SETTINGS:
                 self.say(f"{each.unit.name} refuses its settings; it is not started again:{words}")
                 each.is_given_up = True

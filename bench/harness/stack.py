@@ -1,0 +1,207 @@
+"""A stack for one measurement, started as a user would, and the fake provider that it asks for vectors."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from harness.cgroup import Cgroup
+from harness.processes import cpu_s
+from paperlog.local_files import select
+from paperlog.service import Service
+from paperlog.uploading import source_of, upload
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("ingest", "embedder", "graph-writer")
+OPENAI_SPACE = "openai/text-embedding-3-small"
+READY_S_MAX = 120.0
+IMPORT_S_MAX = 1800.0
+TERMINAL = ("completed", "completed_with_rejections", "cancelled", "failed")
+
+
+class BenchFailed(Exception):  # noqa: N818 - names what it is to the reader
+    """The measurement is worth nothing, and why."""
+
+
+def wait_until(what: str, is_true: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"{what} did not happen in {timeout_s:.0f} s")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="paperlog-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def fake_provider(latency_ms: int, ledger: Path) -> Iterator[Provider]:
+    port = free_port()
+    argv = [sys.executable, "-m", "tests.fakes.provider", "--port", str(port)]
+    argv += ["--latency-ms", str(latency_ms), "--ledger", str(ledger)]
+    with _ended(
+        subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ) as process:
+        wait_until("the fake provider's start", lambda: _listens(port) or process.poll() is not None, 30)
+        if process.poll() is not None:
+            raise BenchFailed(f"the fake provider ended with {process.returncode}")
+        yield Provider(url=f"http://127.0.0.1:{port}/v1", pid=process.pid)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+@dataclass(slots=True, kw_only=True)
+class Stack:
+    data: Path
+    provider: Provider | None
+
+    def endpoints(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.data / "endpoints.json").read_text())
+        return value
+
+    @property
+    def url(self) -> str:
+        return str(self.endpoints()["http"])
+
+    @property
+    def kafka(self) -> str:
+        return str(self.endpoints()["kafka"])
+
+    def pids(self) -> dict[str, int]:
+        """By name; the broker is `kafka`, the provider `provider`."""
+        try:
+            pids = {name: int(pid) for name, pid in self.endpoints()["pids"].items()}
+        except (OSError, ValueError):
+            return {}
+        return pids | ({"provider": self.provider.pid} if self.provider else {})
+
+    def cpu_s(self) -> dict[str, float]:
+        return {name: cpu_s(pid) for name, pid in self.pids().items()}
+
+    def import_folder(self, folder: Path, project: str, kind: str = "auto") -> "Imported":
+        """Uploads first: what is measured is from the request to the end of the import."""
+        with Service(self.url, say=lambda text: print(text, file=sys.stderr)) as service:
+            uploaded = upload(service, select([folder]), lambda _file, _is_sent: None)
+            body = {"source": source_of(kind, uploaded), "project": project}
+            before_cpu, asked_at = self.cpu_s(), time.time()
+            _, accepted = service.post("/api/imports", body, headers={"Idempotency-Key": f"bench-{project}"})
+            import_id = str(accepted["import_id"])
+            status = self._ended_status(service, import_id)
+            ended_at, after_cpu = time.time(), self.cpu_s()
+        return Imported(
+            import_id=import_id,
+            status=status,
+            seconds=ended_at - asked_at,
+            cpu_s={name: after_cpu[name] - before_cpu.get(name, 0.0) for name in after_cpu},
+        )
+
+    def _ended_status(self, service: Service, import_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + IMPORT_S_MAX
+        while True:
+            status = service.get(f"/api/imports/{import_id}")
+            if status["state"] in TERMINAL:
+                if status["state"] not in ("completed", "completed_with_rejections"):
+                    raise BenchFailed(f"the import ended as {status['state']}: {status.get('problem')}")
+                return status
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"the import has not ended in {IMPORT_S_MAX:.0f} s: {json.dumps(status)}")
+            # Often enough for a tenth of a second, seldom enough not to be measured itself.
+            time.sleep(0.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    import_id: str
+    status: dict[str, Any]
+    seconds: float
+    cpu_s: dict[str, float]
+
+    @property
+    def chunk_count(self) -> int:
+        return int(self.status["chunks"]["total"])
+
+
+@contextlib.contextmanager
+def running_stack(
+    data: Path, *, embedding: str, provider: Provider | None = None, cgroup: Cgroup | None = None
+) -> Iterator[Stack]:
+    if cgroup is None:
+        argv = [str(Path(sys.executable).with_name("paperlog")), "up"]
+        argv += ["--data", str(data), "--port", "0", "--embedding", embedding]
+    else:
+        argv = [
+            sys.executable,
+            str(ROOT / "bench/harness/capped_up.py"),
+            str(cgroup.path),
+            str(data),
+            embedding,
+        ]
+    env = {**os.environ, "PYTHONWARNINGS": "default"}
+    if provider is not None:
+        env |= {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "bench"}
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "up.log").open("wb") as log:
+        process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        with _ended(process):
+            stack = Stack(data=data, provider=provider)
+            wait_until(
+                "the stack's start", lambda: _is_ready(stack) or process.poll() is not None, READY_S_MAX
+            )
+            if process.poll() is not None:
+                raise BenchFailed(f"`paperlog up` ended: {(data / 'up.log').read_text()[-2000:]}")
+            yield stack
+
+
+def _is_ready(stack: Stack) -> bool:
+    try:
+        return httpx.get(f"{stack.url}/readyz", timeout=2, trust_env=False).status_code == 200
+    except (OSError, ValueError, httpx.HTTPError):
+        return False
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Asked to stop, waited for, and ended only when it does not."""
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

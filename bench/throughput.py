@@ -1,0 +1,140 @@
+"""Chunks a second from the request to `ImportCompleted`, and what each costs, with and without the provider's latency.
+
+`python bench/throughput.py [--chunks N]`. The provider is a fake on loopback with 1536 dimensions: so the network and
+the vendor are left out, and everything of ours is in. The ceiling is the run's own: the partition with the most
+texts needs so many requests one after the other, and nothing can be faster than these.
+"""
+
+import argparse
+import asyncio
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from harness.corpus import write_corpus
+from harness.report import print_head, print_table, save
+from harness.stack import OPENAI_SPACE, BenchFailed, fake_provider, running_stack, scratch
+
+from eventlog.avro import Schemas, schemas_dir
+from eventlog.events import ChunkEmbedded
+
+TEXTS_PER_REQUEST = 5
+TO_REACH_PER_S = 1000
+TO_REACH_SHARE = 0.85
+
+
+async def requests_of_largest_partition(bootstrap: str, import_id: str) -> int:
+    """From the log: texts that were embedded for this import, by partition; what was reused needed no request."""
+    schemas = Schemas(schemas_dir())
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        await consumer.topics()
+        partitions = [
+            TopicPartition("embeddings", number)
+            for number in consumer.partitions_for_topic("embeddings") or ()
+        ]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        counts = dict.fromkeys(partitions, 0)
+        while any([await consumer.position(each) < ends[each] for each in partitions]):
+            for partition, records in (await consumer.getmany(timeout_ms=1000)).items():
+                for record in records:
+                    event = schemas.decode(record.value)
+                    if isinstance(event, ChunkEmbedded) and str(event.import_id) == import_id:
+                        counts[partition] += not event.is_reused
+        return math.ceil(max(counts.values()) / TEXTS_PER_REQUEST)
+    finally:
+        await consumer.stop()
+
+
+def measure(folder: Path, corpus: Path, latency_ms: int) -> dict[str, Any]:
+    with (
+        fake_provider(latency_ms, folder / f"ledger-{latency_ms}.jsonl") as provider,
+        running_stack(folder / f"data-{latency_ms}", embedding=OPENAI_SPACE, provider=provider) as stack,
+    ):
+        imported = stack.import_folder(corpus, f"throughput {latency_ms}", kind="text")
+        requests = asyncio.run(requests_of_largest_partition(stack.kafka, imported.import_id))
+    chunks = imported.chunk_count
+    rate = chunks / imported.seconds
+    ceiling = chunks / (requests * latency_ms / 1000) if latency_ms else None
+    return {
+        "latency_ms": latency_ms,
+        "documents": imported.status["documents"],
+        "chunks": imported.status["chunks"],
+        "seconds": round(imported.seconds, 2),
+        "chunks_per_s": round(rate, 1),
+        "requests_of_largest_partition": requests,
+        "ceiling_per_s": round(ceiling, 1) if ceiling else None,
+        "share_of_ceiling": round(rate / ceiling, 3) if ceiling else None,
+        "cpu_us_per_chunk": {name: round(cpu / chunks * 1e6) for name, cpu in imported.cpu_s.items()},
+    }
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    print_table(
+        ["provider", "chunks", "seconds", "chunks/s", "ceiling/s", "share"],
+        [
+            [
+                f"{each['latency_ms']} ms",
+                each["chunks"]["total"],
+                each["seconds"],
+                each["chunks_per_s"],
+                each["ceiling_per_s"] or "-",
+                f"{each['share_of_ceiling']:.0%}" if each["share_of_ceiling"] else "-",
+            ]
+            for each in results
+        ],
+    )
+    names = sorted({name for each in results for name in each["cpu_us_per_chunk"]})
+    print("\nprocessor microseconds per chunk, children included")
+    print_table(
+        ["provider", *names, "all"],
+        [
+            [
+                f"{each['latency_ms']} ms",
+                *(each["cpu_us_per_chunk"].get(name, "-") for name in names),
+                sum(each["cpu_us_per_chunk"].values()),
+            ]
+            for each in results
+        ],
+    )
+    for each in results:
+        if each["latency_ms"]:
+            reached = (each["share_of_ceiling"] or 0) >= TO_REACH_SHARE
+            wanted = f"{TO_REACH_SHARE:.0%} of the ceiling"
+        else:
+            reached, wanted = each["chunks_per_s"] >= TO_REACH_PER_S, f"{TO_REACH_PER_S} chunks/s"
+        print(f"{each['latency_ms']} ms: {wanted} {'reached' if reached else 'NOT reached'}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, default=10_000)
+    parser.add_argument("--latencies", type=int, nargs="+", default=[0, 200], metavar="MS")
+    args = parser.parse_args()
+    print_head(f"throughput of about {args.chunks:,} chunks")
+    results = []
+    try:
+        with scratch() as folder:
+            write_corpus(folder / "corpus", args.chunks)
+            for latency_ms in args.latencies:
+                results.append(measure(folder, folder / "corpus", latency_ms))  # noqa: PERF401 - each takes a minute
+    except BenchFailed as failed:
+        print(f"nothing measured: {failed}", file=sys.stderr)
+        return 1
+    show(results)
+    print(f"\n{save('throughput', results).relative_to(Path(__file__).parents[1])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@ lets us make one. The broker is measured apart.
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ GROWTH_KB_MAX = 10 * 1024
 def measure(folder: Path, corpus: Path, size: int, *, is_limited: bool) -> dict[str, Any]:
     name = f"{size}{'-limited' if is_limited else ''}"
     with (
-        memory_limited(LIMIT_BYTES if is_limited else 1 << 40) as cgroup,
+        memory_limited(LIMIT_BYTES) if is_limited else nullcontext() as cgroup,
         fake_provider(LATENCY_MS, folder / f"ledger-{name}.jsonl") as provider,
     ):
         if is_limited and cgroup is None:
@@ -34,7 +35,7 @@ def measure(folder: Path, corpus: Path, size: int, *, is_limited: bool) -> dict[
             folder / f"data-{name}",
             embedding=OPENAI_SPACE,
             provider=provider,
-            cgroup=cgroup if is_limited else None,
+            cgroup=cgroup,
         ) as stack:
             with MemorySampler(stack.pids, together=SERVICES) as sampler:
                 imported = stack.import_folder(corpus, f"memory {name}", kind="text")
@@ -62,7 +63,7 @@ def measure(folder: Path, corpus: Path, size: int, *, is_limited: bool) -> dict[
                     for name, series in sorted(sampler.series.items())
                 },
             }
-            if is_limited and cgroup is not None:
+            if cgroup is not None:
                 result["cgroup_peak_bytes"] = cgroup.peak_bytes
                 result["oom_kills"] = cgroup.oom_kill_count
     return result

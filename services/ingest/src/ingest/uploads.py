@@ -174,17 +174,6 @@ async def build_source(kind: SourceKind, files: Sequence[SourceFile], blobs: Blo
     )
 
 
-async def files_of(source: Source, blobs: Blobs) -> tuple[SourceFile, ...]:
-    """The files of a source, out of its manifest where it has one. Raises FileNotFoundError."""
-    if source.manifest_sha256 is None:
-        return source.files
-    path = await blobs.local(source.manifest_sha256)
-    rows = json.loads(await asyncio.to_thread(path.read_bytes))
-    return tuple(
-        SourceFile(path=row["path"], sha256=row["sha256"], size_bytes=row["size_bytes"]) for row in rows
-    )
-
-
 def default_project_name(paths: Sequence[str]) -> str:
     """From the one file, or the folder that all share, or the first file; never from the date."""
     assert paths, "checked_files lets no empty request through"

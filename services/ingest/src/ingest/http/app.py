@@ -5,11 +5,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ingest.http import health, imports, problems
+from eventlog.topics import Names, topic_table
+from ingest import registry
+from ingest.http import health, imports, page, problems, reads
 from ingest.http.accepting import Accepting
+from ingest.http.comparing import Comparing
 from ingest.http.guard import Guard
 from ingest.http.parts import HttpParts
-from ingest.neighbours import ReadinessCache
+from ingest.neighbours import EmbedderClient, GraphWriterClient, ReadinessCache
 
 
 def build_app(parts: HttpParts) -> FastAPI:
@@ -19,9 +22,15 @@ def build_app(parts: HttpParts) -> FastAPI:
     neighbours = ReadinessCache(parts.client, parts.clock)
     state = health.Health(parts, neighbours)
     accepting = Accepting(parts)
-    app.include_router(health.router(state))
+    writer = GraphWriterClient(parts.client, str(parts.settings.graph_writer_url))
+    embedder = EmbedderClient(parts.client, parts.settings.embedders)
+    app.include_router(page.router())
+    app.include_router(health.router(parts, state))
     app.include_router(imports.blob_router(parts))
     app.include_router(imports.router(parts, accepting, state))
+    app.include_router(reads.comparing_router(Comparing(parts, accepting, writer), accepting, state))
+    app.include_router(reads.router(parts, embedder, writer))
+    app.include_router(registry.router(parts.schemas, topic_table(), Names(parts.settings.prefix)))
     app.add_middleware(Guard, bound_to=parts.settings.http_host)
     _describe(app)
     return app

@@ -59,7 +59,7 @@ class Health:
         return status.to_json() | {"waiting": await self.waiting(status)}
 
 
-def router(health: Health) -> APIRouter:
+def router(parts: HttpParts, health: Health) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez", summary="Whether the process answers at all")
@@ -74,5 +74,10 @@ def router(health: Health) -> APIRouter:
     @routes.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.post("/continue", summary="Go on after many dead letters in a row")
+    async def go_on() -> dict[str, bool]:
+        parts.go_on()
+        return {"continued": True}
 
     return routes

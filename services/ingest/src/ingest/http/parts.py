@@ -58,5 +58,7 @@ class HttpParts:
     """For embedders and the graph-writer."""
     log_reasons: Callable[[], Sequence[str]]
     """Why the log's side is not ready (`catching_up`, `log_unavailable`); empty when it is."""
+    go_on: Callable[[], None] = lambda: None
+    """An operator's word to go on after many dead letters in a row."""
     is_stopping: Callable[[], bool] = lambda: False
     """Streams end themselves then, so that a stop need not wait for their readers."""

@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from eventlog.errors import TransientFailure
+from eventlog.errors import TransientFailure, UnprocessableRecord
+from ingest.http.metrics import REQUESTS_REFUSED
 from ingest.uploads import UploadRefused
 
 MEDIA_TYPE = "application/problem+json"
@@ -75,6 +76,7 @@ class Problem(Exception):  # noqa: N818 - the name of the standard
         return out | self.extra
 
     def response(self, instance: str = "") -> JSONResponse:
+        REQUESTS_REFUSED.labels(self.code).inc()
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
         return JSONResponse(
             self.to_json(instance), status_code=self.status, media_type=MEDIA_TYPE, headers=headers
@@ -153,6 +155,18 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TransientFailure)
     async def of_log(request: Request, error: TransientFailure) -> Response:
         return await answer(request, unavailable(error))
+
+    @app.exception_handler(UnprocessableRecord)
+    async def of_record(request: Request, error: UnprocessableRecord) -> Response:
+        return await answer(
+            request,
+            Problem(
+                422,
+                "request_unwritable",
+                f"The request cannot be written to the log: {error.reason}.",
+                "Shorten its names and options.",
+            ),
+        )
 
     @app.exception_handler(HTTPException)
     async def of_starlette(request: Request, error: HTTPException) -> Response:

@@ -46,10 +46,6 @@ def _reasons(title: str, problem: Mapping[str, Any]) -> list[str]:
     for each in _list(problem, "problems"):
         subject, message = str(each.get("subject") or ""), str(each.get("message") or "")
         lines.append(f"{subject}: {message}" if subject else message)
-    lines += [
-        " ".join(str(each.get(key) or "") for key in ("field", "message")).strip()
-        for each in _list(problem, "errors")
-    ]
     names = [str(name) for name in problem.get("files") or () if isinstance(name, str)]
     lines += names[:_NAMES_SHOWN_MAX]
     if len(names) > _NAMES_SHOWN_MAX:

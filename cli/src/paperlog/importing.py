@@ -1,5 +1,6 @@
 """From paths on this machine to an import that the service has accepted. Following it is `watching.py`'s business."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from paperlog.failures import WRONG_USAGE, Failure
 from paperlog.local_files import LocalFile, Selection, select
 from paperlog.plain import one_line
 from paperlog.service import Json, Service
 from paperlog.uploading import Uploaded, default_key, source_of, upload
 
 _LEFT_OUT_SAID_MAX = 10
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 Say = Callable[[str], None]
 
@@ -27,6 +30,12 @@ class Request:
 
 def request_import(service: Service, request: Request, console: Console, say: Say) -> Json:
     """The status of the import; says whether it is new. Nothing is accepted before every file is there."""
+    if request.key is not None and not _KEY.fullmatch(request.key):
+        raise Failure(
+            "This idempotency key cannot be sent",
+            why="It is put into a header: 1 to 200 ASCII letters, digits and signs, with no space at its ends.",
+            code=WRONG_USAGE,
+        )
     selection = _selected(request.paths, say)
     uploaded = _uploaded(service, selection, console)
     project = request.project or selection.project

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import typer
@@ -63,6 +64,8 @@ Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH…", help="A Zotero export, PDFs, a folder, a zip, or CSL-JSON.")
 ]
 KindOption = Annotated[Kind, typer.Option(help="What it is, where that cannot be seen.")]
+PAGE_MAX = 200
+"""So many imports the service lists at once."""
 WAIT_HELP = "Follow the import to its end. Default: where messages go to a terminal."
 
 
@@ -89,7 +92,15 @@ def _service(url: str) -> Service:
 
 
 def _of(import_id: str, *rest: str) -> str:
-    return "/".join(["/api/imports", quote(import_id.strip(), safe=""), *rest])
+    try:
+        known = UUID(import_id.strip())
+    except ValueError:
+        raise Failure(
+            f"{import_id!r} is not the id of an import",
+            todo="List them with: paperlog imports",
+            code=WRONG_USAGE,
+        ) from None
+    return "/".join(["/api/imports", str(known), *rest])
 
 
 @app.callback()
@@ -166,7 +177,7 @@ def _follow(service: Service, import_id: str, *, as_json: bool, is_new: bool = F
 def _say_rejections(service: Service, import_id: str, status: Json) -> None:
     if not status.get("documents", {}).get("rejected"):
         return
-    rejections = service.get(_of(import_id, "documents"), limit=20).get("rejections") or []
+    rejections = service.get(_of(import_id, "documents"), after="r:0", limit=20).get("rejections") or []
     if rejections:
         show.print_to(_err(), show.rejections_table(rejections))
 
@@ -201,21 +212,28 @@ def status(import_id: ImportId, url: Url = DEFAULT_URL, as_json: AsJson = False)
 def imports(
     url: Url = DEFAULT_URL,
     project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List imports, newest first."""
+    found: list[Json] = []
+    before = None
     with _service(url) as service:
-        answer = service.get("/api/imports", project=project, limit=limit)
-    found = answer.get("imports") or []
+        while len(found) < limit:
+            page = min(limit - len(found), PAGE_MAX)
+            answer = service.get("/api/imports", project=project, limit=page, before=before)
+            found += answer.get("imports") or []
+            before = answer.get("next")
+            if before is None:
+                break
     if as_json:
-        _print_json(answer)
+        _print_json({"imports": found, "next": before})
     elif found:
         show.print_to(_out(), show.imports_table(found))
     else:
         say("no imports yet; begin with: paperlog import PATH")
-    if answer.get("next") and not as_json:
-        say(f"there are more; ask with --limit {min(500, limit * 2)}")
+    if before is not None and not as_json:
+        say(f"there are more; ask with --limit {limit * 2}")
 
 
 @app.command()

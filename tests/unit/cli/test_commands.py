@@ -41,6 +41,16 @@ def test_imports_are_listed_with_whole_ids(run: Run, service: FakeService):
     assert "--limit 2" in ran.err
 
 
+def test_more_imports_than_a_page_are_asked_for_page_by_page(run: Run, service: FakeService):
+    service.answers["GET", "/api/imports"] = [
+        {"imports": [a_status()] * 200, "next": "12"},
+        {"imports": [a_status()] * 3, "next": None},
+    ]
+    ran = run("imports", "--limit", "300", "--json")
+    assert len(json.loads(ran.out)["imports"]) == 203
+    assert service.queries[-1] == {"limit": ["100"], "before": ["12"]}
+
+
 def test_watch_prints_a_status_a_line_as_json(run: Run, service: FakeService):
     service.answers["GET", PATH] = a_status()
     service.streams = [[("1", "status", a_status()), ("2", "status", a_status("completed_with_rejections"))]]
@@ -169,7 +179,8 @@ def test_a_graph_comes_as_json_or_graphml(run: Run, service: FakeService):
         ["search", "x", "--mode", "magic"],
         ["search", " "],
         ["nothing"],
-        ["status", "x", "--url", "here"],
+        ["status", IMPORT_ID, "--url", "here"],
+        ["status", "x"],
     ],
 )
 def test_wrong_usage_is_2_and_prints_nothing_to_stdout(run: Run, argv: list[str]):

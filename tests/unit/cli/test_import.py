@@ -72,6 +72,11 @@ def test_the_words_of_the_user_rule(run: Run, service: FakeService, library: Pat
     assert [file["path"] for file in body["source"]["files"]] == ["a.pdf"]
 
 
+def test_a_key_that_no_header_takes_is_wrong_usage(run: Run, service: FakeService, library: Path):
+    assert run("import", str(library), "--idempotency-key", "수면").code == 2
+    assert service.requests == []
+
+
 def test_an_export_without_its_folder_gets_a_hint(run: Run, service: FakeService, library: Path):
     service.answers["POST", "/api/imports"] = ACCEPTED
     ran = run("import", str(library / "library.rdf"), "--no-wait")

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NewType, get_args, get_origin
@@ -22,6 +23,7 @@ import fastavro
 
 from eventlog.errors import UnprocessableRecord
 from eventlog.events import MESSAGES, Message
+from eventlog.ids import id_text
 
 MAGIC = b"\x00"
 _FRAME_LENGTH = 5
@@ -97,8 +99,41 @@ def _is_optional(annotation: Any) -> bool:
     return get_origin(annotation) in (typing.Union, types.UnionType)
 
 
+def _integer(bits: int) -> _Convert:
+    """What does not fit is written by fastavro all the same, and no other reader could read it."""
+    limit = 1 << (bits - 1)
+
+    def check(value: Any) -> Any:
+        if type(value) is not int or not -limit <= value < limit:
+            raise ValueError(f"{value!r} does not fit {bits} bits")
+        return value
+
+    return check
+
+
+def _time(value: Any) -> Any:
+    if value.tzinfo is None:  # fastavro would take it for local time
+        raise ValueError("a time without zone")
+    return value
+
+
+_INT, _LONG = _integer(32), _integer(64)
+
+
+def _is_long(annotation: Any) -> bool:
+    if _is_optional(annotation):
+        return any(_is_long(one) for one in get_args(annotation))
+    return get_origin(annotation) is typing.Annotated and get_args(annotation)[1] == "long"
+
+
 def _encoder(annotation: Any) -> _Convert:
     inner = _strip(annotation)
+    if inner is UUID:
+        return id_text
+    if inner is int:
+        return _LONG if _is_long(annotation) else _INT
+    if inner is datetime:
+        return _time
     if get_origin(inner) is tuple:
         item = get_args(inner)[0]
         if _strip(item) is UUID:
@@ -143,6 +178,8 @@ def _decoder(annotation: Any) -> _Convert:
         return _record_decoder(inner)
     if isinstance(inner, type) and issubclass(inner, StrEnum):
         return inner
+    if inner is int and not _is_long(annotation):
+        return _INT  # fastavro reads 64 bits everywhere
     return _same
 
 

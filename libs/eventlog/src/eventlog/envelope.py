@@ -12,7 +12,7 @@ from uuid import UUID
 from eventlog.avro import Schemas
 from eventlog.errors import UnprocessableRecord
 from eventlog.events import ChunkKind, ChunkMessage, ImportMessage, Message, Part, subject_of
-from eventlog.ids import ChunkId, DocumentId, EmbeddingKey, EventId, ImportId, ProjectId, event_id
+from eventlog.ids import ChunkId, DocumentId, EmbeddingKey, EventId, ImportId, ProjectId, event_id, id_text
 from eventlog.log import Header, NewRecord, Record
 
 CONTENT_TYPE = b"application/vnd.confluent.avro"
@@ -64,12 +64,16 @@ def event_id_of(message: Message, body: bytes) -> EventId:
 def key_of(message: Message) -> bytes:
     """What decides order and locality: see `schemas/topics.toml`."""
     if isinstance(message, ChunkMessage):
-        return str(message.embedding_key).encode()
+        return id_text(message.embedding_key).encode()
     for name in ("import_id", "space", "store_id"):
         value = getattr(message, name, None)
         if value is not None:
-            return str(value).encode()
+            return _text(value).encode()
     return subject_of(message).encode()
+
+
+def _text(value: object) -> str:
+    return id_text(value) if isinstance(value, UUID) else str(value)
 
 
 def seal(
@@ -98,7 +102,7 @@ def seal(
     import_id: UUID | None = getattr(message, "import_id", None)
     if import_id is not None:
         headers.append(("traceparent", f"00-{import_id.hex}-{id_.hex[:16]}-01".encode()))
-        headers.append(("correlationid", str(import_id).encode()))
+        headers.append(("correlationid", id_text(import_id).encode()))
     if causation_id:
         headers.append(("causationid", causation_id.encode()))
     if isinstance(message, ChunkMessage):
@@ -122,7 +126,7 @@ def chunk_headers(message: ChunkMessage) -> list[Header]:
         message.embedding_key,
         message.space,
     )
-    return [(name, str(value).encode()) for name, value in zip(_CHUNK_HEADERS, values, strict=True)]
+    return [(name, _text(value).encode()) for name, value in zip(_CHUNK_HEADERS, values, strict=True)]
 
 
 def read_chunk_headers(record: Record) -> ChunkHeaders:
@@ -130,7 +134,7 @@ def read_chunk_headers(record: Record) -> ChunkHeaders:
     found = dict(record.headers)
     try:
         raw = [found[name].decode() for name in _CHUNK_HEADERS]
-        return ChunkHeaders(
+        headers = ChunkHeaders(
             import_id=ImportId(UUID(raw[0])),
             project_id=ProjectId(UUID(raw[1])),
             attempt=int(raw[2]),
@@ -143,14 +147,17 @@ def read_chunk_headers(record: Record) -> ChunkHeaders:
             embedding_key=EmbeddingKey(UUID(raw[9])),
             space=raw[10],
         )
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, ValueError) as error:  # a foreign producer's header may be null
         raise UnprocessableRecord("headers_invalid", type(error).__name__) from None
+    if not headers.space:
+        raise UnprocessableRecord("headers_invalid", "no space")
+    return headers
 
 
 def header(record: Record, name: str) -> str:
     """The first header of that name as text, or an empty string."""
     for key, value in record.headers:
-        if key == name:
+        if key == name and value:
             return value.decode("utf-8", "replace")
     return ""
 

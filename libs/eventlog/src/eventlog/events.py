@@ -11,7 +11,17 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from eventlog.ids import ChunkId, ConceptId, DocumentId, EmbeddingKey, ImportId, ProjectId, SectionId, StoreId
+from eventlog.ids import (
+    ChunkId,
+    ConceptId,
+    DocumentId,
+    EmbeddingKey,
+    ImportId,
+    ProjectId,
+    SectionId,
+    StoreId,
+    id_text,
+)
 
 Long = Annotated[int, "long"]
 """64 bits in Avro; a bare int has 32."""
@@ -609,5 +619,5 @@ def subject_of(message: Message) -> str:
     for name in ("chunk_id", "document_id", "import_id", "space", "store_id"):
         value: UUID | str | None = getattr(message, name, None)
         if value is not None:
-            return str(value)
+            return id_text(value) if isinstance(value, UUID) else value
     raise TypeError(f"{type(message).__name__} names nothing that it is about")

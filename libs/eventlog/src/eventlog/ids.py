@@ -8,6 +8,7 @@ import hashlib
 import re
 import unicodedata
 import uuid
+from functools import lru_cache
 from typing import NewType
 from uuid import UUID
 
@@ -33,6 +34,12 @@ _NOT_WORD = re.compile(r"[^\w]+")
 def _derive(namespace: UUID, *parts: object) -> UUID:
     # A unit separator keeps ("a", "bc") and ("ab", "c") apart.
     return uuid.uuid5(namespace, "\x1f".join(str(part) for part in parts))
+
+
+@lru_cache(maxsize=4096)
+def id_text(id_: UUID) -> str:
+    """`str(id_)`, kept: a record names its ids three times, and its neighbours are of the same import."""
+    return str(id_)
 
 
 def text_sha256(text: str) -> str:

@@ -79,7 +79,9 @@ def to_record(message: Any, names: Names | None = None) -> Record:
         offset=message.offset,
         key=message.key,
         value=message.value,
-        headers=tuple(message.headers),
+        headers=tuple(
+            (name, value or b"") for name, value in message.headers
+        ),  # null where a foreign producer says so
         timestamp_ms=message.timestamp,
     )
 

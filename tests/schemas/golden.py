@@ -6,10 +6,11 @@ It changes only with a decision: other bytes, keys or ids make strangers of reco
 import json
 from pathlib import Path
 
+from tests.schemas.examples import examples
+
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.envelope import seal
 from eventlog.events import Message
-from tests.schemas.examples import examples
 
 PATH = Path(__file__).parent / "golden.json"
 

@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
+from tests.schemas.examples import example, examples
+from tests.schemas.golden import PATH, golden
 
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.envelope import event_id_of
 from eventlog.events import MESSAGES, Message
-from tests.schemas.examples import example, examples
-from tests.schemas.golden import PATH, golden
 
 SCHEMAS = Schemas(schemas_dir())
 GOLDEN = json.loads(PATH.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def other(value: Any) -> Any:
     if isinstance(value, dict):
         return {**value, "other": "x"}
     if isinstance(value, tuple):
-        return value[:-1] + (other(value[-1]),) if value else None
+        return (*value[:-1], other(value[-1])) if value else None
     assert is_dataclass(value)
     first = fields(value)[0].name
     return replace(value, **{first: other(getattr(value, first))})

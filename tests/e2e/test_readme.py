@@ -1,0 +1,144 @@
+"""What the README tells people to type works as it stands, against one stack started as they start it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+READY_S_MAX = 90
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+
+def _blocks(mark: str) -> list[str]:
+    return re.findall(rf"<!-- {mark} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    url: str
+    kafka: str
+    folder: Path
+    """Where a reader of the README would stand: the checkout, as far as the commands look at it."""
+
+    def env(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PAPERLOG_URL": self.url, "KAFKA": self.kafka}
+
+    def sh(self, script: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["bash", "-c", script],
+            check=False,
+            cwd=self.folder,
+            env=self.env(),
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+
+    def search(self, text: str) -> list[str]:
+        ran = self.sh(f"paperlog search {json.dumps(text)} --project 'My library' --json")
+        assert ran.returncode == 0, ran.stderr
+        return [each["title"] for each in json.loads(ran.stdout)["results"]]
+
+
+def _is_ready(data: Path) -> bool:
+    try:
+        endpoints = json.loads((data / "endpoints.json").read_text())
+        with urllib.request.urlopen(f"{endpoints['http']}/readyz", timeout=2) as answer:
+            return answer.status == 200
+    except (OSError, ValueError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    data = folder / "var"
+    argv = [str(Path(sys.executable).with_name("paperlog")), "up", "--data", str(data), "--port", "0"]
+    with (
+        (folder / "up.log").open("w+") as log,
+        subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log) as process,
+    ):
+        try:
+            deadline = time.monotonic() + READY_S_MAX
+            while not _is_ready(data):
+                assert process.poll() is None, (folder / "up.log").read_text()
+                assert time.monotonic() < deadline, (folder / "up.log").read_text()
+                time.sleep(0.1)
+            endpoints = json.loads((data / "endpoints.json").read_text())
+            yield Stack(endpoints["http"], endpoints["kafka"], folder)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def ran(stack: Stack) -> "subprocess.CompletedProcess[str]":
+    """The README's commands, one after the other in one shell, each with its exit code."""
+    lines = [line for block in _blocks("run") for line in block.strip().splitlines()]
+    assert len(lines) > 5, "the README has lost its commands"
+    return stack.sh("\n".join(f'{line}\necho "=== $? {line.split()[0]}" >&2' for line in lines))
+
+
+def test_every_command_of_the_readme_works(ran: "subprocess.CompletedProcess[str]"):
+    codes = re.findall(r"^=== (\d+) ", ran.stderr, re.MULTILINE)
+    assert codes, ran.stderr
+    # 3 where the library, which has a broken PDF, was imported; 0 everywhere else.
+    assert [code for code in codes if code != "0"] == ["3"], ran.stderr
+    assert "files/14/" in ran.stderr, "the broken PDF is named"
+    assert "zotero_rdf" in ran.stdout
+    assert "Cover crops keep water in the root zone" in ran.stdout
+
+
+def test_the_graph_of_the_readme_opens_in_networkx(ran: "subprocess.CompletedProcess[str]", stack: Stack):
+    graph = nx.read_graphml(stack.folder / "my-library.graphml")
+    papers = [data["label"] for _, data in graph.nodes(data=True) if data.get("type") == "Paper"]
+    assert any(title.startswith("수면 부족이") for title in papers)
+    # Nine papers of ten items: one stands there twice, and the one whose PDF is broken is there by its record.
+    assert len(papers) == 9, papers
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [line.split("\t") for line in (ROOT / "examples/library/searches.txt").read_text().strip().splitlines()],
+)
+def test_the_example_searches_find_what_they_should(
+    ran: "subprocess.CompletedProcess[str]", stack: Stack, query: str, title: str
+):
+    assert stack.search(query)[0] == title
+
+
+def test_the_events_are_read_with_a_foreign_deserializer(
+    ran: "subprocess.CompletedProcess[str]", stack: Stack
+):
+    read = stack.sh("python examples/read_events.py")
+    assert read.returncode == 0, read.stderr
+    assert re.search(r"stored chunks: [1-9]", read.stdout)
+
+
+def test_the_program_in_the_readme_is_the_one_that_is_run():
+    (block,) = _blocks("python")
+    program = (ROOT / "examples/read_events.py").read_text(encoding="utf-8")
+    assert program.partition('"""\n\n')[2] == block
+
+
+def test_every_make_target_of_the_readme_is_there():
+    targets = set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", README, re.MULTILINE))
+    assert {"run", "test"} <= targets
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    missing = {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)}
+    assert not missing

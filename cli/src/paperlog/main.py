@@ -21,7 +21,7 @@ from paperlog import show
 from paperlog.failures import FAILED, INTERRUPTED, WRONG_USAGE, Failure
 from paperlog.graphml import NotAGraph, write_graphml
 from paperlog.importing import Request, request_import, validate_files
-from paperlog.plain import json_text, plain
+from paperlog.plain import json_text, plain, safe_json
 from paperlog.progress import EXIT_CODES, follow, summary
 from paperlog.service import DEFAULT_URL, Json, Service
 from paperlog.watching import statuses
@@ -83,7 +83,13 @@ def _err() -> Console:
     return Console(file=sys.stderr, highlight=False)
 
 
+def _as_utf8() -> None:
+    """JSON and our XML are UTF-8, whatever the terminal is set to."""
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # a text stream
+
+
 def _print_json(value: Any) -> None:
+    _as_utf8()
     sys.stdout.write(json_text(value) + "\n")
 
 
@@ -140,7 +146,13 @@ def import_(
     """Upload files, a folder or a zip, and import them. Prints the import's id."""
     with _service(url) as service:
         request = Request(paths=tuple(paths), project=project, kind=kind.value, key=idempotency_key)
-        accepted = request_import(service, request, _err(), say)
+        try:
+            accepted = request_import(service, request, _err(), say)
+        except KeyboardInterrupt:
+            say(
+                "stopped. What was uploaded is kept; if the import was accepted, `paperlog imports` lists it."
+            )
+            raise typer.Exit(INTERRUPTED) from None
         import_id = str(accepted["import_id"])
         if not as_json:
             sys.stdout.write(f"{import_id}\n")
@@ -330,15 +342,15 @@ def graph(
 
 
 def _print_graph(response: httpx.Response, project: str, format_: GraphFormat) -> None:
+    _as_utf8()
     if format_ is GraphFormat.graphml:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # a text stream; its XML says UTF-8
         written = write_graphml(response.iter_text(), sys.stdout, project=project)
         say(f"{written.node_count:,} nodes, {written.edge_count:,} edges")
         is_cut = written.is_cut
     else:
         tail = ""
         for piece in response.iter_text():
-            sys.stdout.write(piece)
+            sys.stdout.write(safe_json(piece))
             tail = (tail + piece)[-100:]
         sys.stdout.write("\n")
         is_cut = '"truncated":true' in tail.replace(" ", "")

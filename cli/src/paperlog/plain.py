@@ -33,5 +33,9 @@ def one_line(value: object) -> str:
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """JSON that a terminal shows safely and any reader takes: readable letters, everything else escaped."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return safe_json(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def safe_json(text: str) -> str:
+    """JSON, or a piece of it, as it came from elsewhere: the same value, without what a terminal would obey."""
     return _JSON_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.ingest_http.world import sha256
 
 from eventlog.errors import TransientFailure
 from ingest import blobs as module
 from ingest.blobs import BlobTooLarge, FolderBlobs, ObjectBlobs, open_blobs
-from tests.unit.ingest_http.world import sha256
 
 Any = FolderBlobs | ObjectBlobs
 

@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
+from tests.unit.ingest_http.world import World, sha256
 
 from ingest.http import forms
 from ingest.http.guard import refusal
 from ingest.settings import IngestSettings
-from tests.unit.ingest_http.world import World, sha256
 
 MEMBERS = {"type", "title", "status", "detail", "code", "retryable", "action"}
 

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from tests.unit.ingest_http.world import LOCAL, OTHER, T0, World
 
 from eventlog.events import (
     ChunkOutcome,
@@ -19,7 +20,6 @@ from eventlog.events import (
 from eventlog.ids import ChunkId, DocumentId, StoreId, new_import_id
 from ingest.core import ImportStatus
 from ingest.http import comparing
-from tests.unit.ingest_http.world import LOCAL, OTHER, T0, World
 
 CLEAN = {"checked_count": 1, "missing": [], "extra": [], "different": []}
 SEARCH = "POST writer.test /search"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.ingest_http.world import a_zip, sha256
 
 from eventlog.events import SourceFile
 from ingest import uploads
@@ -22,7 +23,6 @@ from ingest.uploads import (
     safe_name,
     walk,
 )
-from tests.unit.ingest_http.world import a_zip, sha256
 
 
 @pytest.fixture

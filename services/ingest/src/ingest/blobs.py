@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ CACHE_BYTES_MAX = 20 * 1024**3
 CACHE_KEPT_S = 3600.0
 """A copy used within this time is never taken away: a parser may be reading it."""
 CACHE_LOOKED_AT_S = 60.0
+ASKED_AT_ONCE = 64
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -105,6 +106,14 @@ class Blobs(Protocol):
 
     async def local(self, sha256: str) -> Path:
         """A path on this machine with that content; raises FileNotFoundError, or TransientFailure."""
+
+
+async def sizes(blobs: Blobs, hashes: Sequence[str]) -> list[int | None]:
+    """The size of each, null for what is not there; some are asked for at once. Raises TransientFailure."""
+    found: list[int | None] = []
+    for at in range(0, len(hashes), ASKED_AT_ONCE):
+        found.extend(await asyncio.gather(*(blobs.size(one) for one in hashes[at : at + ASKED_AT_ONCE])))
+    return found
 
 
 class _Incoming:

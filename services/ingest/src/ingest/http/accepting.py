@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from eventlog.events import RequestImport
 from eventlog.ids import ImportId, import_id_of_key, new_import_id, project_id
+from eventlog.logs import Logger
 from ingest.core import (
     ChunkCounts,
     DocumentCounts,
@@ -24,6 +25,8 @@ from ingest.http.metrics import IMPORTS_ACCEPTED
 from ingest.http.parts import HttpParts, Validation
 from ingest.http.problems import Problem
 from ingest.uploads import build_source, shown
+
+_log = Logger("ingest.http")
 
 CALLER = "anonymous"
 """There is no sign-in yet; an address is never a caller."""
@@ -71,6 +74,13 @@ class Accepting:
             await self._parts.commands.append(command)
             self._remember(command)
         IMPORTS_ACCEPTED.inc()
+        _log.info(
+            "import.accepted",
+            import_id=import_id,
+            files_count=command.source.file_count,
+            size_bytes=command.source.size_bytes,
+            item_count=command.item_count,
+        )
         return await self.folded(import_id, lambda _: True) or self._written[import_id][1], True
 
     def _known(self, import_id: ImportId, sha256: str) -> ImportStatus | None:

@@ -14,10 +14,24 @@ from ingest.http.guard import Guard
 from ingest.http.parts import HttpParts
 from ingest.neighbours import EmbedderClient, GraphWriterClient, ReadinessCache
 
+_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem document (RFC 9457)",
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+    }
+}
+
 
 def build_app(parts: HttpParts) -> FastAPI:
     # The framework's own documentation page loads scripts from elsewhere; ours is in page.py.
-    app = FastAPI(title="Paperlog", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(
+        title="Paperlog",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        responses=_PROBLEM,
+    )
     problems.install(app)
     neighbours = ReadinessCache(parts.client, parts.clock)
     state = health.Health(parts, neighbours)
@@ -43,7 +57,7 @@ def _describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            for model in imports.BODY_MODELS:
+            for model in (*imports.BODY_MODELS, problems.ProblemDocument):
                 described = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(described.pop("$defs", {}))
                 schemas[model.__name__] = described

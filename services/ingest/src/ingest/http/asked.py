@@ -4,6 +4,7 @@ Three ways in (files by hash, files in the body, paths on this machine) lead to 
 Whether the request is carried out is decided elsewhere.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from eventlog.events import SourceFile, SourceKind
 from eventlog.spaces import parse_space
-from ingest.blobs import Blob, Blobs, Received
+from ingest.blobs import Blob, Blobs, Received, sizes
 from ingest.http.forms import Form, read_form, read_json
 from ingest.http.parts import HttpParts
 from ingest.http.problems import Problem
@@ -183,17 +184,16 @@ async def _published(
 
 
 async def _from_hashes(asked: Sequence[FileIn], blobs: Blobs) -> tuple[tuple[SourceFile, ...], str]:
-    files: list[SourceFile] = []
-    missing: list[str] = []
-    for one in asked:
-        path = safe_name(one.path)
-        if is_ignored(path):
-            continue
-        size_bytes = await blobs.size(one.sha256)
-        if size_bytes is None:
-            missing.append(path)
-        else:
-            files.append(SourceFile(path=path, sha256=one.sha256, size_bytes=size_bytes))
+    named = [(safe_name(one.path), one.sha256) for one in asked]
+    named = [(path, sha256) for path, sha256 in named if not is_ignored(path)]
+    found = await sizes(blobs, [sha256 for _, sha256 in named])
+    # What the client says of a size is not believed: the store knows.
+    files = [
+        SourceFile(path=path, sha256=sha256, size_bytes=size_bytes)
+        for (path, sha256), size_bytes in zip(named, found, strict=True)
+        if size_bytes is not None
+    ]
+    missing = [path for (path, _), size_bytes in zip(named, found, strict=True) if size_bytes is None]
     if missing:
         raise files_missing(422, missing)
     if len(files) == 1 and is_zip(files[0].path):
@@ -229,7 +229,7 @@ async def _from_paths(paths: Sequence[str], parts: HttpParts) -> tuple[tuple[Sou
         )
     found: list[tuple[str, Path]] = []
     for path in paths:
-        found.extend(walk(_under_roots(path, roots)))
+        found.extend(await asyncio.to_thread(lambda one: walk(_under_roots(one, roots)), path))
     names = [name for name, _ in found if not is_ignored(name)]
     files = [await _taken(name, path, parts.blobs) for name, path in found if not is_ignored(name)]
     if len(files) == 1 and is_zip(names[0]):

@@ -5,6 +5,7 @@ from typing import Any
 
 from eventlog.events import ResumeImport
 from eventlog.ids import ImportId
+from ingest.blobs import sizes
 from ingest.core import ImportStatus, State
 from ingest.http.accepting import CALLER, Accepting
 from ingest.http.asked import files_missing
@@ -157,4 +158,5 @@ class Comparing:
             files = await source_files(self._parts.blobs, source)
         except FileNotFoundError:
             return ["the list of the import's files"]
-        return [file.path for file in files if not await self._parts.blobs.exists(file.sha256)]
+        there = await sizes(self._parts.blobs, [file.sha256 for file in files])
+        return [file.path for file, size in zip(files, there, strict=True) if size is None]

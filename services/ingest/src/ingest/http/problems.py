@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
@@ -36,6 +36,19 @@ _TITLES = {
     502: "Another service is broken",
     503: "Not available at the moment",
 }
+
+
+class ProblemDocument(BaseModel):
+    """What every error looks like; some have further members, such as the names of missing files."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    action: str
+    instance: str = ""
 
 
 class Problem(Exception):  # noqa: N818 - the name of the standard

@@ -58,6 +58,7 @@ from ingest.parser import (
     read_warnings,
 )
 from ingest.projection import Projection
+from ingest.sources.item import Rejection
 
 logger = Logger("ingest.leader")
 
@@ -391,11 +392,7 @@ class Leader:
         batch = _Batch(since_s=self._parts.clock.monotonic_s())
         scan = work / "scan.sqlite"
         for rejection in read_rejections(scan):
-            batch.facts.append(
-                self._rejected(
-                    state, rejection.item, Rejected(reason=rejection.reason, message=rejection.message)
-                )
-            )
+            batch.facts.append(self._rejected(state, rejection.item, rejection))
             await self._flush(term, state, batch, is_last=False)
         ahead: tuple[Path, asyncio.Task[Parsed | Rejected], str] | None = None
         is_even = True
@@ -405,7 +402,9 @@ class Leader:
                     continue
                 is_even = not is_even
                 out = work / f"{int(is_even)}.jsonl"
-                task = asyncio.create_task(self._parts.parser.parse(scan=scan, number=number, out=out))
+                task = asyncio.create_task(
+                    self._parts.parser.parse(scan=scan, number=number, out=out, project_id=state.project_id)
+                )
                 ahead, current = (out, task, item), ahead
                 if current is not None:
                     await self._publish(term, state, batch, *current)
@@ -471,7 +470,7 @@ class Leader:
             )
         )
 
-    def _rejected(self, state: Import, item: str, rejected: Rejected) -> DocumentRejected:
+    def _rejected(self, state: Import, item: str, rejected: Rejected | Rejection) -> DocumentRejected:
         return DocumentRejected(
             import_id=state.import_id,
             project_id=state.project_id,

@@ -1,0 +1,199 @@
+"""From an item and its body of text to a document with its chunks. Pure: the same input gives the same bytes."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from eventlog import ids
+from eventlog.events import Attachment, ChunkKind, Concept, DocumentPart, Part, Remark, Section
+from eventlog.ids import ConceptId, DocumentId, ProjectId, SectionId
+from ingest import limits
+from ingest.chunking import CHUNKER_VERSION, BodySection, Span, divide, estimate_tokens, pages_of, split
+from ingest.concepts import Named, mentions, name_concepts
+from ingest.sources.item import Item
+from ingest.spool import SpooledChunk, SpooledDocument
+
+CONCEPT_TEXT_CHARACTERS = 1_500
+"""Of a body's beginning, read for keyphrases where there is no abstract."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """The cleaned full text; `page_starts` are the offsets at which its pages begin, empty without pages."""
+
+    text: str
+    page_starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """A chunk before its index and ids are known."""
+
+    kind: ChunkKind
+    part: Part
+    text: str
+    section_no: int | None = None
+    start: int = 0
+    end: int = 0
+    concept_id: ConceptId | None = None
+
+
+def build(
+    project: ProjectId,
+    document: DocumentId,
+    item: Item,
+    body: Body | None,
+    *,
+    source_items: Sequence[str],
+    attachments: Sequence[Attachment],
+    warnings: Sequence[Remark],
+) -> tuple[SpooledDocument, Iterator[SpooledChunk]]:
+    """The document and its chunks, made one at a time."""
+    sections = divide(body.text) if body else []
+    named = name_concepts(
+        [tag.name for tag in item.tags],
+        item.title,
+        item.abstract or (body.text[:CONCEPT_TEXT_CHARACTERS] if body else ""),
+    )
+    drafts = [*_bibliographic(project, item, named), *(_passages(body, sections) if body else ())]
+    chunk_ids = [
+        ids.chunk_id(document, CHUNKER_VERSION, index, draft.text) for index, draft in enumerate(drafts)
+    ]
+    section_ids = [ids.section_id(document, index, section.title) for index, section in enumerate(sections)]
+    first_passage = sum(draft.part is Part.BIBLIOGRAPHIC for draft in drafts)
+    parts = [DocumentPart(part=Part.BIBLIOGRAPHIC, chunk_ids=tuple(chunk_ids[:first_passage]))]
+    if body is not None:
+        parts.append(DocumentPart(part=Part.FULL_TEXT, chunk_ids=tuple(chunk_ids[first_passage:])))
+    facts: dict[str, object] = {
+        "item_type": item.item_type,
+        "title": item.title,
+        "creators": item.creators,
+        "year": item.year,
+        "date": item.date,
+        "doi": item.doi,
+        "isbns": item.isbns,
+        "issns": item.issns,
+        "url": item.url,
+        "venue": item.venue,
+        "volume": item.volume,
+        "issue": item.issue,
+        "pages": item.pages,
+        "publisher": item.publisher,
+        "language": item.language,
+        "abstract": item.abstract,
+        "tags": item.tags,
+        "collections": item.collections,
+    }
+    spooled = SpooledDocument(
+        document_id=document,
+        content_hash=_content_hash(facts, chunk_ids),
+        parts=tuple(parts),
+        source_items=tuple(source_items),
+        notes=tuple(note[: limits.NOTE_CHARACTERS_IN_EVENT] for note in item.notes),
+        attachments=tuple(attachments),
+        sections=tuple(_sections(sections, section_ids)),
+        concepts=tuple(_concepts(project, named, drafts)),
+        warnings=tuple(warnings)[: limits.WARNINGS_PER_DOCUMENT_MAX],
+        **facts,  # type: ignore[arg-type]  # names and types are those of the item above
+    )
+    starts = body.page_starts if body else ()
+    return spooled, _chunks(project, drafts, chunk_ids, sections, section_ids, starts)
+
+
+def _bibliographic(project: ProjectId, item: Item, named: Sequence[Named]) -> Iterator[_Draft]:
+    part = Part.BIBLIOGRAPHIC
+    if item.title:
+        yield _Draft(kind=ChunkKind.TITLE, part=part, text=item.title)
+    for kind, texts in ((ChunkKind.ABSTRACT, (item.abstract,)), (ChunkKind.NOTE, item.notes)):
+        for text in texts:
+            for span in split(text):
+                yield _Draft(
+                    kind=kind, part=part, text=text[span.start : span.end], start=span.start, end=span.end
+                )
+    for one in named:
+        yield _Draft(
+            kind=ChunkKind.CONCEPT, part=part, text=one.key, concept_id=ids.concept_id(project, one.key)
+        )
+
+
+def _passages(body: Body, sections: Sequence[BodySection]) -> Iterator[_Draft]:
+    for number, section in enumerate(sections):
+        text = body.text[section.start : section.end]
+        for span in split(text):
+            yield _Draft(
+                kind=ChunkKind.PASSAGE,
+                part=Part.FULL_TEXT,
+                text=text[span.start : span.end],
+                section_no=number,
+                start=section.start + span.start,
+                end=section.start + span.end,
+            )
+
+
+def _sections(sections: Sequence[BodySection], section_ids: Sequence[SectionId]) -> Iterator[Section]:
+    for section, id_ in zip(sections, section_ids, strict=True):
+        parent = None if section.parent is None else section_ids[section.parent]
+        yield Section(section_id=id_, parent_id=parent, title=section.title[:200], kind=section.kind)
+
+
+def _concepts(project: ProjectId, named: Sequence[Named], drafts: Sequence[_Draft]) -> Iterator[Concept]:
+    texts = [(index, draft.text) for index, draft in enumerate(drafts) if draft.kind is not ChunkKind.CONCEPT]
+    found = mentions([one.key for one in named], texts)
+    for one in named:
+        yield Concept(
+            concept_id=ids.concept_id(project, one.key),
+            name=one.name,
+            score=one.score,
+            chunk_indexes=found[one.key],
+        )
+
+
+def _chunks(
+    project: ProjectId,
+    drafts: Sequence[_Draft],
+    chunk_ids: Sequence[ids.ChunkId],
+    sections: Sequence[BodySection],
+    section_ids: Sequence[SectionId],
+    page_starts: Sequence[int],
+) -> Iterator[SpooledChunk]:
+    for index, (draft, chunk_id) in enumerate(zip(drafts, chunk_ids, strict=True)):
+        section = None if draft.section_no is None else sections[draft.section_no]
+        pages = (
+            pages_of(Span(start=draft.start, end=draft.end), page_starts)
+            if section is not None
+            else (None, None)
+        )
+        parent = None if section is None or section.parent is None else sections[section.parent]
+        yield SpooledChunk(
+            chunk_id=chunk_id,
+            chunk_index=index,
+            kind=draft.kind,
+            part=draft.part,
+            text=draft.text,
+            embedding_key=ids.embedding_key(project, draft.text),
+            concept_id=draft.concept_id,
+            section_id=None if draft.section_no is None else section_ids[draft.section_no],
+            section="" if section is None else section.title[:200],
+            parent_section=None if parent is None else parent.title[:200],
+            char_start=draft.start,
+            char_end=draft.end,
+            page_first=pages[0],
+            page_last=pages[1],
+            token_count=estimate_tokens(draft.text),
+        )
+
+
+def _content_hash(facts: dict[str, object], chunk_ids: Sequence[ids.ChunkId]) -> str:
+    plain = json.dumps(
+        [{name: _plain(value) for name, value in facts.items()}, [str(one) for one in chunk_ids]],
+        sort_keys=True,
+        ensure_ascii=False,
+    )
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [asdict(one) if hasattr(one, "__dataclass_fields__") else one for one in value]
+    return value

@@ -1,0 +1,336 @@
+"""The parent side of parsing: asks a child process, ends it when it takes too long, starts another when it dies.
+
+A file that kills the child costs one document. Nothing is parsed in this process; it reads back, a line at a time,
+what the child has written to disk.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from eventlog.events import DocumentRejectionReason, FailureReason, Remark, SourceKind
+from eventlog.ids import DocumentId, ProjectId
+from eventlog.logs import Logger
+from ingest import limits
+from ingest.scan_index import ScanIndex
+from ingest.sources.item import Rejection
+from ingest.spool import SpooledChunk, SpooledDocument, read_chunks, read_document
+
+__all__ = [
+    "LocalFile", "Parsed", "Parser", "Problem", "Rejected", "ScanFailed", "ScanSummary", "SpooledChunk",
+    "SpooledDocument", "Validation", "read_chunks", "read_document", "read_documents", "read_rejections",
+    "read_warnings",
+]  # fmt: skip
+
+logger = Logger("ingest.parser")
+
+_LINE_BYTES_MAX = 4 * 1024 * 1024
+_VALIDATED_FILES_MAX = 200
+"""A validation looks into so many lone files; an import looks into all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    path: str
+    local: Path
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSummary:
+    kind: SourceKind
+    document_count: int
+    item_count: int
+    merged_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    reason: DocumentRejectionReason
+    message: str = ""
+    item: str = ""
+    file_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    rejected_attachments: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    code: str
+    subject: str
+    message: str
+    is_fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    kind: SourceKind
+    items: int
+    pdfs_found: int
+    pdfs_missing: int
+    problems: tuple[Problem, ...]
+
+
+class ScanFailed(Exception):  # noqa: N818 - the name says what happened to the import
+    """Nothing of the library can be used; `code` is one word, the message says what to do."""
+
+    def __init__(self, reason: FailureReason, code: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.code = code
+
+
+class _Died(Exception):  # noqa: N818 - not an error of ours: a stranger's file ended the child
+    def __init__(self, reason: DocumentRejectionReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _Unreadable(Exception):  # noqa: N818 - the child said so
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Parser:
+    """One child at a time; requests wait for each other."""
+
+    def __init__(self, *, argv: Sequence[str] = (sys.executable, "-m", "ingest.parser_child")) -> None:
+        self._argv = argv
+        self._process: asyncio.subprocess.Process | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    async def scan(
+        self,
+        *,
+        project_id: ProjectId,
+        kind: SourceKind,
+        files: Sequence[LocalFile],
+        options: Mapping[str, str],
+        out: Path,
+    ) -> ScanSummary:
+        """Writes the index of the library to `out`. Raises ScanFailed when nothing of it can be used."""
+        del options  # None changes what is read yet; they are part of what makes a request.
+        found = await self._look(kind, files, out, files_max=None)
+        made = await self._ask_scan({"op": "make_documents", "out": str(out), "project_id": str(project_id)})
+        return ScanSummary(
+            kind=found,
+            document_count=made["document_count"],
+            item_count=made["item_count"],
+            merged_count=made["merged_count"],
+        )
+
+    async def validate(self, *, files: Sequence[LocalFile], kind: SourceKind) -> Validation:
+        """What is in the files; a fatal problem means that an import would fail."""
+        with tempfile.TemporaryDirectory(prefix="paperlog-validate-") as folder:
+            out = Path(folder) / "scan.sqlite"
+            try:
+                found = await self._look(kind, files, out, files_max=_VALIDATED_FILES_MAX)
+                said = await self._ask_scan({"op": "problems", "out": str(out)})
+            except ScanFailed as failure:
+                fatal = Problem(code=failure.code, subject="", message=str(failure), is_fatal=True)
+                return Validation(kind=kind, items=0, pdfs_found=0, pdfs_missing=0, problems=(fatal,))
+        problems = [Problem(**one) for one in said["problems"]]
+        pdf_files = sum(file.path.lower().endswith(".pdf") for file in files)
+        items = said["items"] + max(0, len(files) - _VALIDATED_FILES_MAX) * (found is SourceKind.PDF)
+        if not items:
+            message = "nothing in it can be imported; see the other problems"
+            problems.insert(0, Problem(code="source_empty", subject="", message=message, is_fatal=True))
+        return Validation(
+            kind=found,
+            items=items,
+            pdfs_found=said["pdfs_found"] if found is SourceKind.ZOTERO_RDF else pdf_files,
+            pdfs_missing=said["pdfs_missing"],
+            problems=tuple(problems),
+        )
+
+    async def parse(self, *, scan: Path, number: int, out: Path, project_id: ProjectId) -> Parsed | Rejected:
+        """Writes one document to `out`, whole, or says why it cannot be."""
+        request = {
+            "op": "parse",
+            "scan": str(scan),
+            "number": number,
+            "out": str(out),
+            "project_id": str(project_id),
+        }
+        try:
+            said = await self._ask(
+                request, cpu_s=limits.CPU_S_PER_DOCUMENT, wall_s=limits.WALL_S_PER_DOCUMENT
+            )
+        except _Died as death:
+            return Rejected(reason=death.reason, message=str(death))
+        except _Unreadable as error:
+            return Rejected(reason=_reason(error.code), message=str(error))
+        return Parsed(
+            rejected_attachments=tuple(
+                Rejected(**{**one, "reason": DocumentRejectionReason(one["reason"])})
+                for one in said["rejected_attachments"]
+            )
+        )
+
+    async def _look(
+        self, kind: SourceKind, files: Sequence[LocalFile], out: Path, *, files_max: int | None
+    ) -> SourceKind:
+        listing = await asyncio.to_thread(_write_listing, files, out)
+        said = await self._ask_scan({"op": "scan", "out": str(out), "kind": kind, "files": str(listing)})
+        for path in _lone(out)[:files_max]:
+            await self._identify(out, path)
+        return SourceKind(said["kind"])
+
+    async def _identify(self, out: Path, path: str) -> None:
+        request = {"op": "identify", "out": str(out), "path": path}
+        try:
+            await self._ask(request, cpu_s=limits.CPU_S_PER_DOCUMENT, wall_s=limits.WALL_S_PER_DOCUMENT)
+        except (_Died, _Unreadable) as failure:
+            reason = failure.reason if isinstance(failure, _Died) else _reason(failure.code)
+            with _opened(out) as index:
+                index.reject(
+                    Rejection(item=path, reason=reason, message=str(failure), file_sha256=index.sha256(path))
+                )
+                index.commit()
+
+    async def _ask_scan(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._ask(request, cpu_s=limits.WALL_S_PER_SCAN, wall_s=limits.WALL_S_PER_SCAN)
+        except _Unreadable as error:
+            raise ScanFailed(FailureReason.SOURCE_UNREADABLE, error.code, str(error)) from None
+        except _Died as death:
+            raise ScanFailed(FailureReason.PARSER_FAILED, str(death.reason), str(death)) from None
+
+    # --- the child -----------------------------------------------------------------------------------------------
+
+    async def _ask(self, request: dict[str, Any], *, cpu_s: int, wall_s: float) -> dict[str, Any]:
+        """The answer; raises _Died when the child did not live to give one, _Unreadable when it refused the file."""
+        async with self._one_at_a_time:
+            process = await self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                async with asyncio.timeout(wall_s):
+                    process.stdin.write(json.dumps({**request, "cpu_s": cpu_s}).encode() + b"\n")
+                    await process.stdin.drain()
+                    line = await process.stdout.readline()
+            except TimeoutError:
+                await self._end()
+                raise _Died(
+                    DocumentRejectionReason.PARSER_TIMEOUT, f"it took more than {wall_s:.0f} s"
+                ) from None
+            except (ConnectionError, ValueError):
+                line = b""
+            except asyncio.CancelledError:
+                await self._end()
+                raise
+            if not line:
+                raise self._death(await self._reaped())
+        answer = json.loads(line)
+        match answer.get("error"):
+            case None:
+                return dict(answer["ok"])
+            case "out_of_memory":
+                await self._reaped()
+                raise _Died(
+                    DocumentRejectionReason.PARSER_OUT_OF_MEMORY, "it needs more memory than a file may have"
+                )
+            case _:
+                raise _Unreadable(answer["code"], answer["message"])
+
+    @staticmethod
+    def _death(code: int | None) -> _Died:
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            return _Died(
+                DocumentRejectionReason.PARSER_TIMEOUT, "it took more processor time than a file may"
+            )
+        if code == -signal.SIGXFSZ:
+            return _Died(DocumentRejectionReason.TEXT_TOO_LONG, "it holds more text than a file may")
+        return _Died(DocumentRejectionReason.PARSER_CRASHED, f"the parser ended with {code}")
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._argv,
+                str(os.getpid()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LINE_BYTES_MAX,
+                env={**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
+            )
+        return self._process
+
+    async def _reaped(self) -> int | None:
+        """The exit code of a child that has ended or is about to."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(process.wait(), 5)
+        process.kill()
+        return await process.wait()
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(process.wait())
+
+
+def _reason(code: str) -> DocumentRejectionReason:
+    try:
+        return DocumentRejectionReason(code)
+    except ValueError:
+        return DocumentRejectionReason.PARSER_CRASHED
+
+
+def _opened(path: Path) -> AbstractContextManager[ScanIndex]:
+    return closing(ScanIndex(path))
+
+
+def _write_listing(files: Sequence[LocalFile], out: Path) -> Path:
+    out.unlink(missing_ok=True)
+    listing = out.with_name(out.name + ".files")
+    with listing.open("w", encoding="utf-8") as lines:
+        for file in files:
+            lines.write(json.dumps([file.path, str(file.local), file.sha256, file.size_bytes]) + "\n")
+    return listing
+
+
+def _lone(path: Path) -> list[str]:
+    with _opened(path) as index:
+        return index.lone()
+
+
+def read_documents(path: Path) -> Iterator[tuple[int, DocumentId, str]]:
+    """Number, id and name of each document of a scan."""
+    with _opened(path) as index:
+        yield from index.documents()
+
+
+def read_rejections(path: Path) -> Iterator[Rejection]:
+    with _opened(path) as index:
+        yield from index.rejections()
+
+
+def read_warnings(path: Path) -> Iterator[Remark]:
+    with _opened(path) as index:
+        yield from index.warnings()

@@ -1,0 +1,215 @@
+"""CSL-JSON, which most reference managers write: a list of items, read one item at a time."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eventlog.events import (
+    Attachment,
+    AttachmentStatus,
+    Creator,
+    CreatorRole,
+    DocumentRejectionReason,
+    Remark,
+    Tag,
+)
+from ingest import limits
+from ingest.cleaning import html_to_text, one_line
+from ingest.scan_index import ScanIndex
+from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_year
+
+_ROLES = {
+    "author": CreatorRole.AUTHOR,
+    "editor": CreatorRole.EDITOR,
+    "translator": CreatorRole.TRANSLATOR,
+    "collection-editor": CreatorRole.SERIES_EDITOR,
+    "contributor": CreatorRole.CONTRIBUTOR,
+    "container-author": CreatorRole.OTHER,
+    "interviewer": CreatorRole.OTHER,
+    "director": CreatorRole.AUTHOR,
+}
+_READ_CHARACTERS = 64 * 1024
+
+
+def _values(path: Path) -> Iterator[Any]:
+    """The members of the list, one at a time. Raises SourceUnreadable where the JSON breaks off or a member is huge."""
+    decoder = json.JSONDecoder()
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        text = file.read(_READ_CHARACTERS).lstrip()
+        if text.startswith("{"):
+            text = "[" + text
+            is_single = True
+        elif text.startswith("["):
+            is_single = False
+        else:
+            raise SourceUnreadable("json_unexpected", "it is not a list of CSL items")
+        text = text[1:]
+        count = 0
+        while True:
+            text = text.lstrip().removeprefix(",").lstrip()
+            if text.startswith("]") or (
+                is_single and not text and not (text := file.read(_READ_CHARACTERS).strip())
+            ):
+                return
+            try:
+                value, end = decoder.raw_decode(text)
+            except RecursionError:
+                raise SourceUnreadable("json_nested", "it is nested deeper than any CSL item") from None
+            except ValueError as error:
+                more = file.read(_READ_CHARACTERS)
+                if not more or len(text) > limits.ITEM_CHARACTERS_MAX:
+                    message = (
+                        f"the JSON breaks off or is wrong ({one_line(str(error), 120)}); export it again"
+                    )
+                    raise SourceUnreadable("json_damaged", message) from None
+                text += more
+                continue
+            count += 1
+            if count > limits.ITEMS_MAX:
+                raise SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} items")
+            yield value
+            if is_single:
+                return
+            text = text[end:]
+
+
+def scan(index: ScanIndex, path: str) -> None:
+    """Adds every item of the list. Raises SourceUnreadable when none could be read."""
+    local = index.local(path)
+    assert local is not None
+    index.use(path)
+    number = 0
+    try:
+        for number, value in enumerate(_values(local), start=1):
+            _take(index, value, f"{path}: {_name(value, number)}")
+    except SourceUnreadable as error:
+        if number == 0:
+            raise
+        # What came before the damage is worth having; what comes after cannot be known.
+        index.reject(
+            Rejection(
+                item=f"{path}: after item {number}",
+                reason=DocumentRejectionReason.FILE_DAMAGED,
+                message=str(error),
+            )
+        )
+    if not number:
+        raise SourceUnreadable("json_without_items", "the list is empty")
+
+
+def _take(index: ScanIndex, value: Any, name: str) -> None:
+    if isinstance(value, dict):
+        _add(index, value, name)
+        return
+    message = f"a {type(value).__name__} is no CSL item"
+    index.reject(Rejection(item=name, reason=DocumentRejectionReason.ITEM_INVALID, message=message))
+
+
+def _name(value: Any, number: int) -> str:
+    id_ = value.get("id") if isinstance(value, dict) else None
+    return one_line(str(id_), 200) if id_ not in (None, "") else f"item {number}"
+
+
+def _text(value: dict[str, Any], *keys: str) -> str:
+    for key in keys:
+        found = value.get(key)
+        if isinstance(found, list) and found:
+            found = found[0]
+        if isinstance(found, str | int | float) and not isinstance(found, bool) and str(found).strip():
+            return str(found)
+    return ""
+
+
+def _add(index: ScanIndex, value: dict[str, Any], name: str) -> None:
+    date, year = _date(value)
+    url = _text(value, "URL")
+    attachments = tuple(_attachments(index, value))
+    item = Item(
+        name=name,
+        item_type=_text(value, "type") or "document",
+        title=html_to_text(_text(value, "title", "title-short")),
+        creators=tuple(one for key, role in _ROLES.items() for one in _creators(value.get(key), role)),
+        year=year,
+        date=date,
+        doi=find_doi(_text(value, "DOI")) or find_doi(url),
+        isbns=find_isbns(_text(value, "ISBN")),
+        issns=tuple(_text(value, "ISSN").replace(",", " ").split()),
+        uri=url if url.startswith(("http://", "https://")) else "",
+        url=url,
+        venue=_text(value, "container-title", "event-title", "event"),
+        volume=_text(value, "volume"),
+        issue=_text(value, "issue", "number"),
+        pages=_text(value, "page"),
+        publisher=_text(value, "publisher"),
+        language=_text(value, "language"),
+        abstract=html_to_text(_text(value, "abstract")),
+        tags=tuple(Tag(name=tag) for tag in _keywords(value)),
+        notes=tuple(filter(None, (html_to_text(_text(value, "note")), html_to_text(_text(value, "annote"))))),
+        attachments=attachments,
+        bodies=tuple(one.path for one in attachments if one.status is AttachmentStatus.FOUND),
+        warnings=tuple(
+            Remark(code="attachment_missing", subject=one.path[:300], message="it is not among the files")
+            for one in attachments
+            if one.status is AttachmentStatus.MISSING
+        ),
+    )
+    if item.title or item.creators or item.abstract or item.doi:
+        index.add_item(item)
+    else:
+        message = "it has no title, no creator, no DOI and no abstract"
+        index.reject(Rejection(item=name, reason=DocumentRejectionReason.ITEM_EMPTY, message=message))
+
+
+def _creators(value: Any, role: CreatorRole) -> Iterator[Creator]:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and one.strip():
+            family, _, given = one.partition(",")
+            yield Creator(family=family.strip(), given=given.strip(), role=role)
+        elif isinstance(one, dict):
+            family = " ".join(filter(None, (_text(one, "non-dropping-particle"), _text(one, "family"))))
+            family = family or _text(one, "literal", "name")
+            given = " ".join(
+                filter(None, (_text(one, "given"), _text(one, "dropping-particle"), _text(one, "suffix")))
+            )
+            orcid = _text(one, "ORCID", "orcid").rpartition("/")[2]
+            if family or given:
+                yield Creator(family=family or given, given=given if family else "", role=role, orcid=orcid)
+
+
+def _date(value: dict[str, Any]) -> tuple[str, int | None]:
+    for key in ("issued", "published", "published-print", "published-online", "original-date", "submitted"):
+        date = value.get(key)
+        if isinstance(date, str | int):
+            return str(date), find_year(str(date))
+        if isinstance(date, dict):
+            parts = date.get("date-parts")
+            if isinstance(parts, list) and parts and isinstance(parts[0], list) and parts[0]:
+                text = "-".join(str(part).zfill(2) for part in parts[0][:3])
+                return text, find_year(text)
+            text = _text(date, "literal", "raw", "season")
+            if text:
+                return text, find_year(text)
+    return "", None
+
+
+def _keywords(value: dict[str, Any]) -> Iterator[str]:
+    found = value.get("keyword", value.get("keywords", value.get("tags")))
+    if isinstance(found, str):
+        yield from (word.strip() for word in found.replace(";", ",").split(",") if word.strip())
+    elif isinstance(found, list):
+        yield from (str(word) for word in found if isinstance(word, str | int))
+
+
+def _attachments(index: ScanIndex, value: dict[str, Any]) -> Iterator[Attachment]:
+    """PDFs that the item names as `file` or `PDF`, as Better BibTeX and others do."""
+    for key in ("file", "PDF", "pdf"):
+        named = _text(value, key)
+        if not named.lower().endswith(".pdf"):
+            continue
+        found = [named] if index.local(named) else index.named(named.replace("\\", "/").rpartition("/")[2])
+        if len(found) == 1:
+            index.use(found[0])
+            yield Attachment(path=found[0], sha256=index.sha256(found[0]), status=AttachmentStatus.FOUND)
+        else:
+            yield Attachment(path=one_line(named, 500), status=AttachmentStatus.MISSING)

@@ -1,0 +1,194 @@
+"""A ScholaRAG folder: its project file, the screened papers as CSV, and their PDFs (BASELINE.md section 3)."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eventlog.events import Attachment, AttachmentStatus, Creator, DocumentRejectionReason, Remark, Tag
+from eventlog.ids import normalise_name
+from ingest import limits
+from ingest.cleaning import clean, one_line
+from ingest.scan_index import ScanIndex
+from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_year
+
+CONFIG = "config.yaml"
+CONFIG_BYTES_MAX = 1024 * 1024
+_TABLES = (
+    "relevant_papers.csv",
+    "all_screened_papers.csv",
+    "screening_progress.csv",
+    "deduplicated.csv",
+    "deduplicated_papers.csv",
+)
+"""In the order in which they are looked for: the screened ones say most."""
+_EXCLUDED = {"no", "exclude", "excluded", "reject", "rejected", "auto-exclude"}
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+def find_config(paths: Iterator[str]) -> str | None:
+    found = [path for path in paths if path.rpartition("/")[2] in (CONFIG, "config.yml")]
+    return min(found, key=lambda path: (path.count("/"), path)) if found else None
+
+
+def find_table(index: ScanIndex) -> str | None:
+    for name in _TABLES:
+        if found := index.named(name):
+            return found[0]
+    return None
+
+
+def scan(index: ScanIndex) -> None:
+    """Adds every paper that screening kept. Raises SourceUnreadable without a config or a table of papers."""
+    config = find_config(index.paths())
+    if config is None:
+        raise SourceUnreadable("config_missing", f"a ScholaRAG folder has a {CONFIG}; this one has none")
+    _check_config(index, config)
+    table = find_table(index)
+    if table is None:
+        message = f"it has none of {', '.join(_TABLES)}; run the screening first"
+        raise SourceUnreadable("papers_missing", message)
+    for path in (config, table):
+        index.use(path)
+    local = index.local(table)
+    assert local is not None
+    pdfs = _Pdfs(index)
+    count = 0
+    for count, row in enumerate(_rows(local), start=1):
+        if count > limits.ITEMS_MAX:
+            raise SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} rows")
+        _add(index, row, f"{table}: row {count}", pdfs)
+    if not count:
+        raise SourceUnreadable("papers_empty", f"{table} has no rows")
+    for path in index.unused():
+        if path.lower().endswith(".pdf"):
+            index.add_lone(path)
+        elif path.endswith(_TABLES) or "chroma" in path.lower() or ".scholarag" in path:
+            index.use(path)
+
+
+def _check_config(index: ScanIndex, config: str) -> None:
+    local = index.local(config)
+    assert local is not None
+    if index.size_bytes(config) > CONFIG_BYTES_MAX:
+        raise SourceUnreadable("config_damaged", f"{config} is larger than a configuration")
+    try:
+        # Aliases could make a small file huge; a project file needs none.
+        text = local.read_text(encoding="utf-8", errors="replace")
+        if re.search(r"(^|\s)[&*][A-Za-z0-9_]", text):
+            raise SourceUnreadable("config_damaged", f"{config} uses YAML anchors, which are not followed")
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise SourceUnreadable("config_damaged", f"{config} is not YAML that can be read") from None
+    if not isinstance(found, dict):
+        raise SourceUnreadable("config_damaged", f"{config} is not a mapping of settings")
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(limits.ITEM_CHARACTERS_MAX)
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            for row in csv.DictReader(line.replace("\x00", "") for line in file):
+                yield {
+                    str(key).strip().casefold(): str(value or "").strip()
+                    for key, value in row.items()
+                    if key is not None and not isinstance(value, list)
+                }
+        except csv.Error as error:
+            raise SourceUnreadable("papers_damaged", f"the table cannot be read: {error}") from None
+
+
+def _first(row: dict[str, str], *keys: str) -> str:
+    return next((row[key] for key in keys if row.get(key)), "")
+
+
+def _add(index: ScanIndex, row: dict[str, str], name: str, pdfs: "_Pdfs") -> None:
+    decision = _first(row, "decision", "final_decision", "screening_decision").casefold()
+    title = _first(row, "title")
+    if decision in _EXCLUDED:
+        index.warn(Remark(code="screened_out", subject=name, message=f"{decision}: {one_line(title, 200)}"))
+        return
+    if not title and not _first(row, "doi", "abstract"):
+        message = "the row has no title, DOI or abstract"
+        index.reject(Rejection(item=name, reason=DocumentRejectionReason.ITEM_EMPTY, message=message))
+        return
+    ids = {key: _first(row, key) for key in ("paperid", "paper_id", "openalex_id", "id")}
+    paper_id = next((value for value in ids.values() if value), "")
+    pdf = pdfs.find(paper_id, _first(row, "doi"), title, _first(row, "pdf_path", "pdf", "pdf_filename"))
+    attachment = (
+        ()
+        if pdf is None
+        else (Attachment(path=pdf, sha256=index.sha256(pdf), status=AttachmentStatus.FOUND),)
+    )
+    openalex = ids["openalex_id"]
+    index.add_item(
+        Item(
+            name=f"{name} ({one_line(paper_id, 100)})" if paper_id else name,
+            item_type=_first(row, "type", "publication_type") or "journalArticle",
+            title=title,
+            creators=tuple(_creators(_first(row, "authors", "author"))),
+            year=find_year(_first(row, "year", "publication_year", "date")),
+            date=_first(row, "date", "publication_date", "year"),
+            doi=find_doi(_first(row, "doi")),
+            uri=openalex if openalex.startswith("http") else "",
+            url=_first(row, "url", "link", "pdf_url"),
+            venue=_first(row, "venue", "journal", "source_title"),
+            abstract=clean(_first(row, "abstract")),
+            tags=tuple(
+                Tag(name=tag.strip())
+                for tag in re.split(r"[;|]", _first(row, "keywords", "tags"))
+                if tag.strip()
+            ),
+            attachments=attachment,
+            bodies=tuple(one.path for one in attachment),
+        )
+    )
+
+
+def _creators(text: str) -> Iterator[Creator]:
+    """Divided by semicolons, or by commas where there are none."""
+    for name in text.split(";" if ";" in text else ","):
+        name = name.strip()  # noqa: PLW2901 - the same name without its blanks
+        if "," in name:
+            family, given = name.split(",", 1)
+            yield Creator(family=family.strip(), given=given.strip())
+        elif name:
+            given, _, family = name.rpartition(" ")
+            yield Creator(family=family, given=given)
+
+
+class _Pdfs:
+    """The folder's PDFs by the letters and digits of their names; a library has at most some thousands of them."""
+
+    def __init__(self, index: ScanIndex) -> None:
+        self._index = index
+        self._by_stem = {
+            _key(Path(path).stem): path for path in index.paths() if path.lower().endswith(".pdf")
+        }
+
+    def find(self, paper_id: str, doi: str, title: str, named: str) -> str | None:
+        """By the name that the row gives, by id, by DOI, by title."""
+        keys: list[Any] = [
+            Path(named.replace("\\", "/")).stem if named else "",
+            paper_id,
+            paper_id.rpartition("/")[2],
+            doi,
+        ]
+        for key in (*(_key(str(one)) for one in keys), _key(normalise_name(title))):
+            if key and (path := self._by_stem.get(key)):
+                self._index.use(path)
+                return path
+        title_key = _key(normalise_name(title))[:60]
+        if len(title_key) >= 30:
+            found = [path for stem, path in self._by_stem.items() if title_key in stem]
+            if len(found) == 1:
+                self._index.use(found[0])
+                return found[0]
+        return None
+
+
+def _key(name: str) -> str:
+    return _NOT_WORD.sub("", name.casefold())

@@ -402,3 +402,7 @@ def main() -> int:
         # A terminal that cannot show a letter shows its number.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # text streams, both
     return _guarded(app)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

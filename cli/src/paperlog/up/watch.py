@@ -34,8 +34,8 @@ class IngestWatch:
         with httpx.Client(base_url=self.url, timeout=2, trust_env=False) as client:
             while not self._stopped.wait(SPACES_EVERY_S if self.is_ready else READY_EVERY_S):
                 self.is_ready, self.reasons = _readiness(client)
-                if self.is_ready:
-                    self.spaces = _spaces(client) or self.spaces
+                # Asked before it is ready too: an embedder that is missing may be why it is not.
+                self.spaces = _spaces(client) or self.spaces
 
 
 def _readiness(client: httpx.Client) -> tuple[bool, tuple[str, ...]]:

@@ -1,0 +1,230 @@
+"""The embedder as a process: reading `run` from top to bottom is reading the deployment. Nothing else builds a client."""
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from aiohttp import web
+
+from embedder.consumer import Consumer
+from embedder.core import Pause
+from embedder.dead_letters import DeadLetters
+from embedder.gate import Gate
+from embedder.http import HttpParts, build_app
+from embedder.index import Index
+from embedder.models.model import Misconfigured, Model
+from embedder.publisher import Publisher
+from embedder.settings import EmbedderSettings
+from embedder.story import Story
+from embedder.worker import WorkerParts
+from eventlog.avro import Schemas, schemas_dir
+from eventlog.clock import SystemClock
+from eventlog.envelope import seal
+from eventlog.errors import TransientFailure
+from eventlog.events import EmbeddingContinued, EmbeddingPaused
+from eventlog.kafka import KafkaLog
+from eventlog.logs import Logger, configure
+from eventlog.settings import load
+from eventlog.spaces import Space
+from eventlog.topics import CHUNKS, DLQ, EMBEDDINGS, IMPORTS, Topic, topic_table
+
+logger = Logger("embedder")
+
+EXIT_CRASHED = 70
+START_RETRY_S = 1.0
+STOP_S_MAX = 9.0
+
+
+def build_model(settings: EmbedderSettings) -> Model:
+    """Only the provider that is asked for is imported: each costs 50 MB."""
+    space = settings.space
+    match space.provider:
+        case "openai":
+            from embedder.models.openai import OpenAIModel  # noqa: PLC0415 - 49 MB that others need not carry
+
+            return OpenAIModel(
+                space,
+                api_key=settings.openai_api_key.get_secret_value(),
+                base_url=settings.openai_base_url,
+                timeout_s=settings.request_s_max,
+            )
+        case "cohere":
+            from embedder.models.cohere import CohereModel  # noqa: PLC0415 - 52 MB that others need not carry
+
+            return CohereModel(
+                space,
+                api_key=settings.co_api_key.get_secret_value(),
+                base_url=settings.co_api_url,
+                timeout_s=settings.request_s_max,
+            )
+        case _:
+            from embedder.models.local import LocalModel  # noqa: PLC0415 - weights that others need not carry
+
+            return LocalModel(space)
+
+
+def _topics(group: str) -> list[Topic]:
+    table = topic_table()
+    letters = replace(table.pop(DLQ), name=f"{group}-{DLQ}")
+    return [*table.values(), letters]
+
+
+async def _make_topics(log: KafkaLog, group: str) -> None:
+    """Waits for the brokers; raises ValueError where partition counts differ, for ours are the ones read."""
+    while True:
+        try:
+            await log.ensure_topics(_topics(group))
+            chunks, embeddings = await log.partitions(CHUNKS), await log.partitions(EMBEDDINGS)
+        except TransientFailure as failure:
+            logger.warning("log.unavailable", why=failure)
+            await asyncio.sleep(START_RETRY_S)
+            continue
+        if chunks != embeddings:
+            raise ValueError(
+                f"{CHUNKS} has {chunks} partitions and {EMBEDDINGS} {embeddings}; they must be as many"
+            )
+        return
+
+
+class _Announcer:
+    """Says pauses of the space on `imports`, for users to see and for other instances to obey."""
+
+    def __init__(
+        self, space: Space, source: str, schemas: Schemas, publisher: Publisher, clock: SystemClock
+    ) -> None:
+        self._space = space
+        self._source = source
+        self._schemas = schemas
+        self._publisher = publisher
+        self._clock = clock
+
+    async def __call__(self, pause: Pause | None) -> None:
+        now = self._clock.now()
+        event: EmbeddingPaused | EmbeddingContinued = EmbeddingContinued(
+            occurred_at=now, space=str(self._space)
+        )
+        if pause is not None:
+            event = EmbeddingPaused(
+                occurred_at=now,
+                space=str(self._space),
+                reason=pause.reason,
+                paused_since=now,
+                message=pause.message,
+            )
+        record = seal(self._schemas, event, topic=IMPORTS, source=self._source, partition=0)
+        await self._publisher.publish([record])
+
+
+async def run(settings: EmbedderSettings) -> int:
+    clock = SystemClock()
+    schemas = Schemas(schemas_dir())
+    space = settings.space
+    group = f"embedder-{space.slug}"
+    source = f"paperlog/{group}/{os.getpid()}"
+    data = Path(settings.data_dir)
+    log = KafkaLog(settings)
+    model = build_model(settings)
+    stopping = asyncio.Event()
+    crashes: list[BaseException] = []
+
+    def crash(error: BaseException) -> None:
+        crashes.append(error)
+        stopping.set()
+
+    index = Index(data / "index.sqlite", str(space))
+    publisher = Publisher(log)
+    announcer = _Announcer(space, source, schemas, publisher, clock)
+    gate = Gate(model, requests_max=settings.requests_max, clock=clock, said=announcer)
+    dead_letters = DeadLetters(
+        log=log, publisher=publisher, group=group, clock=clock, path=data / "dead-letters-in-row.json"
+    )
+
+    async def on_pause(event: EmbeddingPaused) -> None:
+        if event.space == str(space):
+            await gate.obey(event.reason, 30.0, event.message)
+
+    story = Story(log, schemas, source=source, on_pause=on_pause)
+    consumer = Consumer(
+        WorkerParts(
+            space=str(space),
+            source=source,
+            log=log,
+            schemas=schemas,
+            index=index,
+            gate=gate,
+            story=story,
+            publisher=publisher,
+            dead_letters=dead_letters,
+            clock=clock,
+        ),
+        group=group,
+        crash=crash,
+    )
+    connected = asyncio.Event()
+    http = web.AppRunner(
+        build_app(
+            HttpParts(
+                space=space,
+                model=model,
+                gate=gate,
+                story=story,
+                consumer=consumer,
+                dead_letters=dead_letters,
+                is_connected=connected.is_set,
+            )
+        ),
+        access_log=None,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await http.setup()
+    await web.TCPSite(http, settings.http_host, settings.http_port).start()
+
+    async def work() -> None:
+        await _make_topics(log, group)
+        connected.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(story.run())
+            tasks.create_task(consumer.run())
+
+    working = asyncio.create_task(work())
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if crashes:
+            raise crashes[0]
+        if working.done():
+            working.result()
+        return 0
+    finally:
+        working.cancel()
+        stopped.cancel()
+        await asyncio.wait({working, stopped}, timeout=STOP_S_MAX)
+        await http.cleanup()
+        await publisher.close()
+        await log.close()
+        await model.close()
+        index.close()
+
+
+def main() -> None:
+    configure()
+    settings = load(EmbedderSettings)
+    try:
+        code = asyncio.run(run(settings))
+    except (ValueError, Misconfigured) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a setting that only the log or the model could prove wrong
+        code = 2
+    except Exception:
+        # Crash-only: said once, whole, and the next process starts from the log.
+        logger.exception("service.crashed")
+        code = EXIT_CRASHED
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

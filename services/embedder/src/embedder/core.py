@@ -1,0 +1,195 @@
+"""What the embedder decides: what to do with a batch, how to find a culprit, when to pause and when to try again.
+
+No clock, no I/O, no await. A batch is at most five chunks of one partition; the same text always comes to the same
+partition, so one worker knows whether it is paid for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import TypeVar, assert_never
+
+from eventlog.events import ChunkExtracted, ChunkRejectionReason, PauseReason
+from eventlog.ids import EmbeddingKey
+
+T = TypeVar("T")
+
+BATCH_CHUNKS = 5
+"""Messages that a worker takes at a time (P5)."""
+TEXT_CHARACTERS_MAX = 24_000
+"""Below 8,192 tokens in every script that we measured; the vendors' limit (FACTS.md)."""
+QUOTA_PROBE_S = 30.0
+CONFIG_PROBE_S = 30.0
+DOWN_PROBE_S_MAX = 30.0
+SAID_AFTER_S = 10.0
+"""A pause shorter than this is nobody's business."""
+
+
+class Verdict(Enum):
+    SKIP = auto()
+    """Its event is in the log, or its attempt was cancelled."""
+    REUSE = auto()
+    """The text was paid for: its vector is in the log or just on its way there."""
+    REJECT = auto()
+    EMBED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    chunk: ChunkExtracted
+    verdict: Verdict
+    reason: ChunkRejectionReason = ChunkRejectionReason.UNKNOWN
+
+
+def plan_batch(
+    chunks: Sequence[ChunkExtracted],
+    *,
+    is_published: Callable[[ChunkExtracted], bool],
+    is_cancelled: Callable[[ChunkExtracted], bool],
+    is_paid: Callable[[EmbeddingKey], bool],
+) -> list[Step]:
+    """One step for each chunk, in order; a text that stands twice in the batch is paid once."""
+    steps: list[Step] = []
+    paid_here: set[EmbeddingKey] = set()
+    for chunk in chunks:
+        reason = refusal(chunk.text)
+        if is_published(chunk) or is_cancelled(chunk):
+            steps.append(Step(chunk=chunk, verdict=Verdict.SKIP))
+        elif reason is not None:
+            steps.append(Step(chunk=chunk, verdict=Verdict.REJECT, reason=reason))
+        elif chunk.embedding_key in paid_here or is_paid(chunk.embedding_key):
+            steps.append(Step(chunk=chunk, verdict=Verdict.REUSE))
+        else:
+            paid_here.add(chunk.embedding_key)
+            steps.append(Step(chunk=chunk, verdict=Verdict.EMBED))
+    return steps
+
+
+def refusal(text: str) -> ChunkRejectionReason | None:
+    """What every provider would refuse is not sent to any."""
+    if not text.strip():
+        return ChunkRejectionReason.TEXT_EMPTY
+    if len(text) > TEXT_CHARACTERS_MAX:
+        return ChunkRejectionReason.TEXT_TOO_LONG
+    return None
+
+
+def halves(items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """Two smaller requests in place of one that was refused; the culprit is in one of them."""
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
+
+
+def split_tokens(total: int, texts: Sequence[str]) -> list[int]:
+    """A request's bill over its texts by their lengths; the sum is exact."""
+    weights = [max(1, len(text)) for text in texts]
+    whole = sum(weights)
+    shares = [total * weight // whole for weight in weights]
+    for index in range(total - sum(shares)):
+        shares[index % len(shares)] += 1
+    return shares
+
+
+# --- pausing -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Times are seconds of one monotonic clock. One caller may try at `next_try_s`; all others wait for it."""
+
+    reason: PauseReason
+    since_s: float
+    next_try_s: float
+    message: str = ""
+    tries: int = 1
+    is_said: bool = False
+    is_probing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A request failed for a reason that is the space's, not the text's."""
+
+    reason: PauseReason
+    message: str
+    at_s: float
+    retry_after_s: float | None = None
+    is_quota: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAsked:
+    """An operator wants a try now."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeStarted:
+    at_s: float
+
+
+Happening = Failed | Succeeded | ProbeAsked | ProbeStarted
+
+
+def evolve(pause: Pause | None, happening: Happening) -> Pause | None:
+    match happening:
+        case Succeeded():
+            return None
+        case ProbeAsked(at_s=at):
+            return None if pause is None else replace(pause, next_try_s=min(pause.next_try_s, at))
+        case ProbeStarted():
+            return None if pause is None else replace(pause, is_probing=True)
+        case Failed():
+            return _failed(pause, happening)
+        case _:
+            assert_never(happening)
+
+
+def _failed(pause: Pause | None, failed: Failed) -> Pause:
+    tries = 1 if pause is None or pause.reason is not failed.reason else pause.tries + 1
+    wait_s = _wait_s(failed, tries)
+    next_try_s = failed.at_s + wait_s
+    if pause is None:
+        return Pause(
+            reason=failed.reason,
+            since_s=failed.at_s,
+            next_try_s=next_try_s,
+            message=failed.message,
+            tries=tries,
+        )
+    if not pause.is_probing:
+        # Requests that were under way when the pause began say what we know; the latest time counts.
+        next_try_s, tries = max(pause.next_try_s, next_try_s), pause.tries
+    return replace(
+        pause,
+        reason=failed.reason,
+        next_try_s=next_try_s,
+        message=failed.message,
+        tries=tries,
+        is_probing=False,
+    )
+
+
+def _wait_s(failed: Failed, tries: int) -> float:
+    """`Retry-After` wins; an exhausted quota is not asked about more often than every 30 s."""
+    if failed.reason is PauseReason.PROVIDER_CONFIG:
+        return CONFIG_PROBE_S
+    if failed.is_quota:
+        return max(QUOTA_PROBE_S, failed.retry_after_s or 0.0)
+    if failed.retry_after_s is not None:
+        return failed.retry_after_s
+    return min(DOWN_PROBE_S_MAX, 0.5 * 2.0 ** min(tries, 10))
+
+
+def is_to_be_said(pause: Pause, at_s: float) -> bool:
+    """Configuration, an empty quota and an outage at once; a busy provider only when it lasts."""
+    if pause.is_said:
+        return False
+    lasts = max(pause.next_try_s, at_s) - pause.since_s
+    return pause.reason is not PauseReason.PROVIDER_QUOTA or lasts >= SAID_AFTER_S

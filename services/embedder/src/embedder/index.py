@@ -1,0 +1,179 @@
+"""What is in the log of `embeddings` already: which texts have a vector and where, which chunks have their event.
+
+Built from headers alone, one partition at a time, before the first request of an assignment; a SQLite file, so that it
+costs no memory, and a cache, so that it may be deleted at any time. It is bound to one space.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import UUID
+
+from eventlog.envelope import ChunkHeaders, header, read_chunk_headers
+from eventlog.errors import RecordGone, UnprocessableRecord
+from eventlog.events import ChunkMessage
+from eventlog.ids import ChunkId, EmbeddingKey, ImportId
+from eventlog.log import Log, Record, TopicPartition
+from eventlog.topics import EMBEDDINGS
+
+VERSION = 1
+BATCH_RECORDS = 1_000
+_EMBEDDED = "paperlog.ChunkEmbedded"
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE positions (partition INTEGER PRIMARY KEY, "offset" INTEGER, ce_id TEXT);
+CREATE TABLE paid (key BLOB PRIMARY KEY, partition INTEGER, "offset" INTEGER) WITHOUT ROWID;
+CREATE TABLE published (
+    partition INTEGER, import_id BLOB, attempt INTEGER, chunk_id BLOB,
+    PRIMARY KEY (import_id, chunk_id, attempt)
+) WITHOUT ROWID;
+"""
+
+
+class Index:
+    def __init__(self, path: Path, space: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._space = space
+        if not self._is_current(path):
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            db = _connect(path)
+            db.executescript(_TABLES)
+            db.executemany("INSERT INTO meta VALUES (?, ?)", [("version", VERSION), ("space", space)])
+            db.close()
+        self._db = _connect(path)
+
+    def _is_current(self, path: Path) -> bool:
+        if not path.exists():
+            return False
+        db = _connect(path)
+        try:
+            return dict(db.execute("SELECT key, value FROM meta WHERE key IN ('version', 'space')")) == {
+                "version": VERSION,
+                "space": self._space,
+            }
+        except sqlite3.DatabaseError:
+            return False
+        finally:
+            db.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def place_of(self, key: EmbeddingKey) -> tuple[int, int] | None:
+        """Partition and offset of an event with the text's vector in this space."""
+        row = self._db.execute('SELECT partition, "offset" FROM paid WHERE key = ?', (key.bytes,)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def forget(self, key: EmbeddingKey) -> None:
+        """Where the log does not hold what the index says, the text is paid again."""
+        self._db.execute("DELETE FROM paid WHERE key = ?", (key.bytes,))
+
+    def is_published(self, import_id: ImportId, attempt: int, chunk_id: ChunkId) -> bool:
+        row = self._db.execute(
+            "SELECT 1 FROM published WHERE import_id = ? AND chunk_id = ? AND attempt = ?",
+            (import_id.bytes, chunk_id.bytes, attempt),
+        ).fetchone()
+        return row is not None
+
+    def add_published(
+        self, partition: int, event: ChunkMessage, offset: int, *, ce_id: str, has_vector: bool
+    ) -> None:
+        """What this process has just published and the log has acknowledged."""
+        self._add(partition, event.import_id, event.attempt, event.chunk_id)
+        if self._position(partition)[0] == offset:  # nobody else wrote in between
+            self._set_position(partition, offset + 1, ce_id)
+        if has_vector:
+            self._add_paid(event.embedding_key, partition, offset)
+
+    def _add(self, partition: int, import_id: UUID, attempt: int, chunk_id: UUID) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO published VALUES (?, ?, ?, ?)",
+            (partition, import_id.bytes, attempt, chunk_id.bytes),
+        )
+
+    def _add_paid(self, key: UUID, partition: int, offset: int) -> None:
+        # The first one is the one that was paid; later ones read it.
+        self._db.execute("INSERT OR IGNORE INTO paid VALUES (?, ?, ?)", (key.bytes, partition, offset))
+
+    def _position(self, partition: int) -> tuple[int, str]:
+        row = self._db.execute(
+            'SELECT "offset", ce_id FROM positions WHERE partition = ?', (partition,)
+        ).fetchone()
+        return (0, "") if row is None else (row[0], row[1])
+
+    def _set_position(self, partition: int, offset: int, ce_id: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", (partition, offset, ce_id))
+
+    def _reset(self, partition: int) -> None:
+        for table in ("positions", "paid", "published"):
+            self._db.execute(f"DELETE FROM {table} WHERE partition = ?", (partition,))  # noqa: S608 - one of three names
+
+    async def catch_up(self, log: Log, partitions: Iterable[int]) -> None:
+        """Reads what it has not read yet of these partitions, up to their ends as they are now."""
+        begins, ends = await log.begins(EMBEDDINGS), await log.ends(EMBEDDINGS)
+        starts: dict[TopicPartition, int] = {}
+        for partition in partitions:
+            start = await self._start(log, partition, begins[partition], ends[partition])
+            if start < ends[partition]:
+                starts[TopicPartition(EMBEDDINGS, partition)] = start
+        if not starts:
+            return
+        reader = await log.reader(starts)
+        try:
+            waiting = dict(starts)
+            while waiting:
+                records = await reader.poll(records_max=BATCH_RECORDS, timeout_s=1.0)
+                self._take(records)
+                for at in list(waiting):
+                    if await reader.position(at) >= ends[at.partition]:
+                        del waiting[at]
+        finally:
+            await reader.close()
+
+    async def _start(self, log: Log, partition: int, begin: int, end: int) -> int:
+        """Where to read on; from the beginning when the log is not the one that was indexed."""
+        offset, ce_id = self._position(partition)
+        if offset == 0:
+            return begin
+        try:
+            is_same = (
+                offset <= end
+                and header(await log.read_at(EMBEDDINGS, partition, offset - 1), "ce_id") == ce_id
+            )
+        except RecordGone:
+            is_same = False
+        if not is_same:
+            self._reset(partition)
+            return begin
+        return max(offset, begin)
+
+    def _take(self, records: list[Record]) -> None:
+        last: dict[int, Record] = {}
+        self._db.execute("BEGIN")
+        for record in records:
+            last[record.partition] = record
+            try:
+                headers = read_chunk_headers(record)
+            except UnprocessableRecord:
+                continue  # Whoever reads the record itself dead-letters it; it proves nothing to us.
+            if headers.space == self._space:
+                self._take_one(record, headers)
+        for record in last.values():
+            self._set_position(record.partition, record.offset + 1, header(record, "ce_id"))
+        self._db.execute("COMMIT")
+
+    def _take_one(self, record: Record, headers: ChunkHeaders) -> None:
+        self._add(record.partition, headers.import_id, headers.attempt, headers.chunk_id)
+        if header(record, "ce_type") == _EMBEDDED:
+            self._add_paid(headers.embedding_key, record.partition, record.offset)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = OFF")  # a lost file is built again
+    db.execute("PRAGMA cache_size = -4096")
+    db.execute("PRAGMA temp_store = FILE")
+    return db

@@ -1,0 +1,81 @@
+"""Cohere's embeddings: the only model here with two sides. Retries are ours, so the SDK's are off, call by call."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cohere
+import httpx
+from cohere.core.api_error import ApiError
+
+from embedder.models.model import (
+    BadAnswer,
+    Embedded,
+    InputRefused,
+    Misconfigured,
+    RateLimited,
+    Side,
+    Unavailable,
+    checked,
+    plain,
+    retry_after_s,
+)
+from eventlog.spaces import Space
+
+_INPUT_TYPE = {"document": "search_document", "query": "search_query"}
+
+
+class CohereModel:
+    def __init__(self, space: Space, *, api_key: str, base_url: str, timeout_s: float) -> None:
+        self._space = space
+        self._http = httpx.AsyncClient(timeout=timeout_s)
+        self._client = cohere.AsyncClientV2(
+            api_key=api_key, base_url=base_url or None, timeout=timeout_s, httpx_client=self._http
+        )
+
+    async def embed(self, texts: Sequence[str], side: Side) -> Embedded:
+        try:
+            answer: Any = await self._client.embed(
+                model=self._space.model,
+                input_type=_INPUT_TYPE[side],
+                texts=list(texts),
+                embedding_types=["base64"],
+                output_dimension=self._space.dims,
+                truncate="NONE",
+                request_options={"max_retries": 0},
+            )
+        except ApiError as error:
+            raise _mapped(error) from None
+        except httpx.HTTPError as error:  # the SDK lets its transport's errors through
+            raise Unavailable(plain(f"{type(error).__name__}: {error}")) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadAnswer(f"the answer is not an embeddings list ({type(error).__name__})") from None
+        vectors = getattr(getattr(answer, "embeddings", None), "base64", None)
+        if not isinstance(vectors, list):
+            raise BadAnswer("the answer has no base64 embeddings")
+        billed = getattr(getattr(answer, "meta", None), "billed_units", None)
+        tokens = getattr(billed, "input_tokens", None) or 0
+        return Embedded(checked(vectors, len(texts), self._space.dims), max(0, int(tokens)))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def _mapped(error: ApiError) -> Exception:
+    message = plain(f"{error.status_code}: {error.body}")
+    headers = {key.lower(): value for key, value in (error.headers or {}).items()}
+    match error.status_code:
+        case 429:
+            is_quota = (
+                "trial" in message.lower() or "billing" in message.lower() or "quota" in message.lower()
+            )
+            return RateLimited(
+                message, retry_after_s=retry_after_s(headers.get("retry-after")), is_quota=is_quota
+            )
+        case 401 | 402 | 403 | 404 | 405:
+            return Misconfigured(message)
+        case 400 | 413 | 422:
+            return InputRefused(message)
+        case status if status is not None and 200 <= status < 300:
+            return BadAnswer(message)
+        case _:
+            return Unavailable(message)

@@ -1,0 +1,117 @@
+"""
+What an embedding model is to the embedder, and the only ways in which one fails:
+
+ModelError
+├── RateLimited     a pause for all workers, until `retry_after_s`; no attempt
+├── Unavailable     time-out, reset, 5xx: again, later
+├── Misconfigured   key, model or dimension: nothing gets better by itself
+├── InputRefused    one of these texts: find it
+└── BadAnswer       it answered, but not with these texts' vectors; it may have billed them
+
+Vectors leave this package checked: as many as texts, in their order, of the space's dimension, finite, of unit length.
+"""
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Side = Literal["document", "query"]
+
+MESSAGE_LENGTH_MAX = 300
+_SECRET = re.compile(
+    r"(?i)(bearer\s+\S+|\b(?:sk|co|key|org|proj)[-_][\w*.-]{4,}|[\w-]*\*{3,}[\w-]*|\b[A-Za-z0-9_-]{24,}\b)"
+)
+
+
+class ModelError(Exception):
+    """The message is for people and holds no secret."""
+
+
+class RateLimited(ModelError):  # noqa: N818 - the name is what the provider says
+    def __init__(self, message: str, *, retry_after_s: float | None, is_quota: bool) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.is_quota = is_quota
+
+
+class Unavailable(ModelError):  # noqa: N818 - the name is what the caller sees
+    pass
+
+
+class Misconfigured(ModelError):  # noqa: N818 - the name is what an operator has to hear
+    pass
+
+
+class InputRefused(ModelError):  # noqa: N818 - the name is what the provider did
+    pass
+
+
+class BadAnswer(ModelError):  # noqa: N818 - the name is what came
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Of each text in order: little-endian float32 of unit length; and what the provider billed for all."""
+
+    vectors: list[bytes]
+    tokens: int
+
+
+class Model(Protocol):
+    async def embed(self, texts: Sequence[str], side: Side) -> Embedded: ...
+    async def close(self) -> None: ...
+
+
+def plain(message: object) -> str:
+    """A provider's words without what looks like a key, on one line, cut."""
+    return " ".join(_SECRET.sub("…", str(message)).split())[:MESSAGE_LENGTH_MAX]
+
+
+def decode(vector: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A vector as base64 of float32 or as a list of numbers; raises BadAnswer for anything else."""
+    try:
+        if isinstance(vector, str):
+            return np.frombuffer(base64.b64decode(vector, validate=True), dtype="<f4")
+        if isinstance(vector, np.ndarray):
+            return vector
+        if isinstance(vector, list) and all(type(number) in (int, float) for number in vector):
+            return np.array(vector, dtype="<f4")
+    except (binascii.Error, ValueError, OverflowError):
+        pass  # The same answer as for what is no vector at all, below.
+    raise BadAnswer(f"a vector is {type(vector).__name__}, or holds what are no numbers")
+
+
+def checked(vectors: Sequence[Any], count: int, dims: int) -> list[bytes]:
+    """The vectors of `count` texts. Raises BadAnswer, or Misconfigured when the model has another dimension."""
+    if len(vectors) != count:
+        raise BadAnswer(f"{len(vectors)} vectors for {count} texts")
+    arrays = [decode(vector) for vector in vectors]
+    lengths = {len(array) for array in arrays}
+    if lengths != {dims}:
+        if len(lengths) == 1 and count > 1 and 0 not in lengths:
+            raise Misconfigured(f"the model answers with {lengths.pop()} dimensions, not {dims}")
+        raise BadAnswer(f"vectors of {sorted(lengths)} dimensions, not {dims}")
+    return [_unit(array) for array in arrays]
+
+
+def _unit(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
+    length = math.sqrt(float(np.dot(array.astype(np.float64), array.astype(np.float64))))
+    if not math.isfinite(length) or length == 0.0:
+        raise BadAnswer("a vector is zero or not finite")
+    return (array / np.float32(length)).astype("<f4").tobytes()
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds of a `Retry-After` header; a date is not worth its clock, and counts as absent."""
+    try:
+        seconds = float(value) if value else None
+    except ValueError:
+        return None
+    return seconds if seconds is None or (math.isfinite(seconds) and seconds >= 0) else None

@@ -1,0 +1,89 @@
+"""OpenAI's embeddings, and every server that speaks their API. Retries are ours, so the SDK's are off.
+
+The SDK makes the request; its answer is read here, since a server that is not OpenAI answers with anything, and the
+SDK would believe it (HTML with status 200 comes back as a string).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import openai
+
+from embedder.models.model import (
+    BadAnswer,
+    Embedded,
+    InputRefused,
+    Misconfigured,
+    RateLimited,
+    Side,
+    Unavailable,
+    checked,
+    plain,
+    retry_after_s,
+)
+from eventlog.spaces import Space
+
+_OWN_DIMS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
+_SHORTENS = tuple(_OWN_DIMS)
+"""Models that take `dimensions`; another server's model might refuse the parameter."""
+
+
+class OpenAIModel:
+    def __init__(self, space: Space, *, api_key: str, base_url: str, timeout_s: float) -> None:
+        self._space = space
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key, base_url=base_url or None, max_retries=0, timeout=timeout_s
+        )
+        is_shortened = space.model in _SHORTENS and _OWN_DIMS[space.model] != space.dims
+        self._more: dict[str, Any] = {"dimensions": space.dims} if is_shortened else {}
+
+    async def embed(self, texts: Sequence[str], side: Side) -> Embedded:
+        del side  # These models have one side.
+        try:
+            answer = await self._client.embeddings.with_raw_response.create(
+                model=self._space.model, input=list(texts), encoding_format="base64", **self._more
+            )
+            content = answer.content
+        except openai.APIStatusError as error:
+            raise _mapped(error) from None
+        except openai.APIConnectionError as error:  # a time-out is one of these
+            raise Unavailable(plain(f"{type(error).__name__}: {error.__cause__ or error}")) from None
+        except openai.OpenAIError as error:
+            raise BadAnswer(plain(f"{type(error).__name__}: {error}")) from None
+        return _read(content, len(texts), self._space.dims)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _read(content: bytes, count: int, dims: int) -> Embedded:
+    try:
+        body = json.loads(content)
+        rows = body["data"]
+        by_index = {row["index"]: row["embedding"] for row in rows}
+        usage = body.get("usage") or {}
+        tokens = int(usage.get("total_tokens") or usage.get("prompt_tokens") or 0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadAnswer(f"the answer is not an embeddings list ({type(error).__name__})") from None
+    if len(rows) != count or set(by_index) != set(range(count)):
+        raise BadAnswer(f"{len(rows)} vectors with {len(by_index)} indexes for {count} texts")
+    return Embedded(checked([by_index[index] for index in range(count)], count, dims), max(0, tokens))
+
+
+def _mapped(error: openai.APIStatusError) -> Exception:
+    message = plain(f"{error.status_code}: {error.message}")
+    match error.status_code:
+        case 429:
+            is_quota = error.code in ("insufficient_quota", "billing_hard_limit_reached")
+            return RateLimited(
+                message,
+                retry_after_s=retry_after_s(error.response.headers.get("retry-after")),
+                is_quota=is_quota,
+            )
+        case 401 | 403 | 404 | 405:
+            return Misconfigured(message)
+        case 400 | 413 | 422:
+            return InputRefused(message)
+        case _:
+            return Unavailable(message)

@@ -13,8 +13,11 @@ from eventlog.events import (
     DocumentParsed,
     DocumentPart,
     ImportCompleted,
+    ImportRefused,
     ImportSealed,
     Part,
+    RefusalReason,
+    RequestImport,
     SettledChunk,
 )
 from eventlog.ids import ChunkId, DocumentId, StoreId, new_import_id
@@ -241,6 +244,27 @@ async def test_resume_names_the_files_that_are_gone(world: World):
     )
     await world.put(b"b")
     assert (await world.http.post(f"/api/imports/{made['import_id']}/resume")).status_code == 202
+
+
+async def test_a_refused_request_cannot_be_resumed_and_says_why(world: World):
+    world.commands.is_folding = False
+    made = (await world.ask({"a.pdf": b"a"})).json()
+    command = world.commands.appended[0]
+    assert isinstance(command, RequestImport)
+    assert command.import_id is not None
+    world.projection.apply_requests([(command.import_id, command, LOCAL)], 1)
+    await world.commands.happen(
+        ImportRefused(
+            import_id=command.import_id,
+            command_id="c",
+            reason=RefusalReason.SPACE_MISMATCH,
+            occurred_at=T0,
+            message="P is elsewhere",
+        )
+    )
+    answer = await world.http.post(f"/api/imports/{made['import_id']}/resume")
+    assert (answer.status_code, answer.json()["code"]) == (409, "import_refused")
+    assert "P is elsewhere" in answer.json()["detail"]
 
 
 # --- lists of one import -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from eventlog.events import RequestImport
+from eventlog.events import RequestImport, Source
 from eventlog.ids import ImportId, import_id_of_key, new_import_id, project_id
 from eventlog.logs import Logger
 from ingest.core import (
@@ -68,7 +68,7 @@ class Accepting:
             if known is not None:
                 return known, False
             self._check_space(asked)
-            found = await self._parts.validate(command.source)
+            found = await self.validated(command.source)
             _raise_fatal(found)
             command = replace(command, item_count=max(found.items, 0))
             await self._parts.commands.append(command)
@@ -82,6 +82,19 @@ class Accepting:
             item_count=command.item_count,
         )
         return await self.folded(import_id, lambda _: True) or self._written[import_id][1], True
+
+    async def validated(self, source: Source) -> Validation:
+        """What the parser finds in it. Raises Problem when a file went away in the meantime."""
+        try:
+            return await self._parts.validate(source)
+        except FileNotFoundError:
+            raise Problem(
+                422,
+                "files_missing",
+                "A file was taken out of the blob store while it was looked at.",
+                "Send the files again, then ask again.",
+                retryable=True,
+            ) from None
 
     def _known(self, import_id: ImportId, sha256: str) -> ImportStatus | None:
         """The import that this key already has. Raises Problem when it has another body."""

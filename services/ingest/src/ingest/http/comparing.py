@@ -133,6 +133,13 @@ class Comparing:
         """The status and whether something is driven that was not. Raises Problem, TransientFailure."""
         if not status.is_terminal:
             return status, False
+        if self._parts.projection.find(status.import_id) is None:
+            raise Problem(
+                409,
+                "import_refused",
+                f"This request was refused ({status.problem or 'without a reason'}) and never became an import.",
+                "Correct it and import again, with a new Idempotency-Key.",
+            )
         if status.state is State.COMPLETED and (await self.verify(status)).is_clean:
             return status, False
         missing = await self._missing_files(status.import_id)

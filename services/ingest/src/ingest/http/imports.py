@@ -150,7 +150,7 @@ def _asking(routes: APIRouter, parts: HttpParts, accepting: Accepting, health: H
     @routes.post("/validate", openapi_extra=_BODY, summary="What is in a library, before importing it")
     async def validate(request: Request) -> dict[str, Any]:
         asked = await read_asked(request, parts)
-        found = await parts.validate(await build_source(asked.kind, asked.files, parts.blobs))
+        found = await accepting.validated(await build_source(asked.kind, asked.files, parts.blobs))
         return {
             "kind": found.kind,
             "items": found.items,

@@ -114,7 +114,7 @@ def test_the_graph_of_the_readme_opens_in_networkx(ran: "subprocess.CompletedPro
 
 @pytest.mark.parametrize(
     ("query", "title"),
-    [line.split("\t") for line in (ROOT / "examples/library/searches.txt").read_text().strip().splitlines()],
+    [line.split("\t") for line in (ROOT / "examples/library.searches.txt").read_text().strip().splitlines()],
 )
 def test_the_example_searches_find_what_they_should(
     ran: "subprocess.CompletedProcess[str]", stack: Stack, query: str, title: str

@@ -1,0 +1,30 @@
+"""Reads a collection of the embedded store from its folder, with qdrant-edge alone: none of the writer's code."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+PAGE = 500
+_BOOKKEEPING = {"position", "settings", "store", "collection", "dead_letters"}
+
+
+def read_collection(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Id, payload and a digest of the vectors of each point, except those that only describe the collection."""
+    shard = edge.EdgeShard.load(str(folder))
+    try:
+        after = None
+        while True:
+            request = edge.ScrollRequest(offset=after, limit=PAGE, with_payload=True, with_vector=True)
+            records, after = shard.scroll(request)
+            for record in records:
+                payload = dict(record.payload or {})
+                if "kind" in payload and payload["kind"] not in _BOOKKEEPING:
+                    digest = hashlib.sha256(repr(sorted((record.vector or {}).items())).encode()).hexdigest()
+                    yield str(record.id), payload, digest
+            if after is None:
+                return
+    finally:
+        shard.close()

@@ -80,7 +80,7 @@ def _out() -> Console:
 
 
 def _err() -> Console:
-    return Console(file=sys.stderr, highlight=False)
+    return Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else 160)
 
 
 def _as_utf8() -> None:

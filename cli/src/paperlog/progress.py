@@ -174,7 +174,7 @@ def summary(status: Json) -> str:
         f" {_counted(stored, 'chunk')} stored"
     )
     if reused:
-        text += f" ({reused} with vectors from before)"
+        text += f" ({reused:,} with a vector that was there already)"
     if merged := count_of(status, "documents", "merged"):
         text += f", {merged} merged"
     for group, word in (("documents", "item"), ("chunks", "chunk")):

@@ -139,7 +139,7 @@ def _passage(number: int, result: Json, query: str) -> Iterable[Any]:
     facts = [
         authors_words(result.get("creators")),
         one_line(result.get("year")),
-        one_line(result.get("section")),
+        _place(result),
         _pages(result),
         f"score {score:.3f}" if isinstance(score, int | float) else "",
         " and ".join(f"by {one_line(name)}" for name in result.get("found_by") or ()),
@@ -153,7 +153,7 @@ def authors_words(creators: object) -> str:
     if not isinstance(creators, list):
         return one_line(creators)
     names = [_person(each) for each in creators]
-    shown = ", ".join(name for name in names[:_AUTHORS_MAX] if name)
+    shown = "; ".join(name for name in names[:_AUTHORS_MAX] if name)
     return shown + (" and others" if len(names) > _AUTHORS_MAX else "")
 
 
@@ -161,6 +161,11 @@ def _person(creator: object) -> str:
     if isinstance(creator, dict):
         return one_line(f"{creator.get('given') or ''} {creator.get('family') or ''}")
     return one_line(creator)
+
+
+def _place(result: Json) -> str:
+    kind = one_line(result.get("kind"))
+    return one_line(result.get("section")) or ("" if kind == "passage" else kind)
 
 
 def _pages(result: Json) -> str:

@@ -135,7 +135,7 @@ def test_search_shows_paper_authors_year_section_page_and_score(run: Run, servic
     assert service.queries[-1] == {"q": ["moisture"], "project": ["Soil"], "limit": ["3"], "mode": ["words"]}
     for words in (
         "Rain and yield",
-        "N. Okafor, Berg",
+        "N. Okafor; Berg",
         "2021",
         "Results",
         "pp. 3-4",

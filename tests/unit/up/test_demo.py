@@ -27,8 +27,8 @@ def test_without_searches_of_its_own_a_library_is_asked_for_what_most_of_its_pap
 
 
 def test_the_searches_that_a_library_brings_are_taken(tmp_path: Path):
-    (tmp_path / "searches.txt").write_text("one\tTitle\n\n two \nthree\nfour\n")
-    assert _searches(tmp_path, GRAPH) == ["one", "two", "three"]
+    (tmp_path / "library.searches.txt").write_text("one\tTitle\n\n two \nthree\nfour\n")
+    assert _searches(tmp_path / "library", GRAPH) == ["one", "two", "three"]
 
 
 def test_the_summary_counts_concepts_and_says_when_it_saw_a_part_of_them():

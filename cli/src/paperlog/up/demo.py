@@ -126,8 +126,8 @@ def _rows(last: Json, graph: Json, took_s: float) -> list[tuple[str, str]]:
 
 
 def _searches(library: Path, graph: Json) -> list[str]:
-    """Those that the library brings, one a line before a tab; otherwise the concepts that most papers share."""
-    own = library / "searches.txt"
+    """Those that stand beside the library, one a line before a tab; otherwise the concepts that most papers share."""
+    own = library.with_name(f"{library.name}.searches.txt")  # Beside it: in it, it would be imported.
     if own.is_file():
         lines = own.read_text(encoding="utf-8").splitlines()
         return [text for line in lines if (text := line.split("\t")[0].strip())][:SEARCHES]

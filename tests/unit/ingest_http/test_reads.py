@@ -185,6 +185,7 @@ async def test_verify_sends_what_the_log_lists_page_by_page(world: World, monkey
     assert (answer["is_clean"], answer["checked_count"]) == (True, 5)
     pages = [asked for key, asked in world.neighbours.asked if key == VERIFY]
     assert [len(page["documents"]) for page in pages] == [2, 2, 1]
+    assert pages[0]["documents"][0]["revision"] == 1, "the offset of ImportRequested, after ProjectCreated"
     chunk = pages[0]["documents"][0]["chunks"][0]
     assert (chunk["outcome"], chunk["content_hash"], chunk["part"]) == ("stored", "0102", "full_text")
 

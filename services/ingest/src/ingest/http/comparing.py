@@ -6,7 +6,7 @@ from typing import Any
 from eventlog.events import ResumeImport
 from eventlog.ids import ImportId
 from ingest.blobs import sizes
-from ingest.core import ImportStatus, State
+from ingest.core import Import, ImportStatus, State
 from ingest.http.accepting import CALLER, Accepting
 from ingest.http.asked import files_missing
 from ingest.http.parts import HttpParts
@@ -84,6 +84,9 @@ class Comparing:
     async def verify(self, status: ImportStatus) -> Compared:
         """Raises Problem when the store does not answer."""
         compared = Compared()
+        decided = self._parts.projection.find(status.import_id)
+        if decided is None:
+            return compared  # not decided yet, or refused: nothing of it can be in the store
         after = 0
         while rows := self._parts.projection.documents(
             status.import_id, after=after, limit=PAGE_DOCUMENTS_MAX
@@ -91,7 +94,7 @@ class Comparing:
             page: list[dict[str, Any]] = []
             chunks_count = 0
             for row in rows:
-                document = self._document(status.import_id, row)
+                document = self._document(decided, row)
                 page.append(document)
                 chunks_count += len(document["chunks"])
                 after = row.number
@@ -100,9 +103,10 @@ class Comparing:
             compared.add(await self._ask(status, page), {str(row.document_id): row.title for row in rows})
         return compared
 
-    def _document(self, import_id: ImportId, row: DocumentRow) -> dict[str, Any]:
+    def _document(self, decided: Import, row: DocumentRow) -> dict[str, Any]:
         return {
             "document_id": str(row.document_id),
+            "revision": decided.revision,
             "chunks": [
                 {
                     "chunk_id": str(chunk.chunk_id),
@@ -110,7 +114,7 @@ class Comparing:
                     "outcome": "unknown" if chunk.outcome is None else chunk.outcome.value,
                     "content_hash": chunk.content_hash.hex(),
                 }
-                for chunk in self._parts.projection.chunks_of(import_id, row.document_id)
+                for chunk in self._parts.projection.chunks_of(decided.import_id, row.document_id)
             ],
         }
 

@@ -91,7 +91,7 @@ def ran(stack: Stack) -> "subprocess.CompletedProcess[str]":
     """The README's commands, one after the other in one shell, each with its exit code."""
     lines = [line for block in _blocks("run") for line in block.strip().splitlines()]
     assert len(lines) > 5, "the README has lost its commands"
-    return stack.sh("\n".join(f'{line}\necho "=== $? {line.split()[0]}" >&2' for line in lines))
+    return stack.sh("\n".join(f'{line}\necho "=== $? {number}" >&2' for number, line in enumerate(lines)))
 
 
 def test_every_command_of_the_readme_works(ran: "subprocess.CompletedProcess[str]"):

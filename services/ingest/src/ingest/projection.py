@@ -144,6 +144,7 @@ class DocumentRow:
     source_items: tuple[str, ...]
     parts: tuple[Part, ...]
     open_count: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -836,7 +837,8 @@ class Projection:
 
     def documents(self, import_id: ImportId, *, after: int, limit: int) -> list[DocumentRow]:
         rows = self._read.execute(
-            "SELECT d.number, d.document_id, d.title, d.items, d.parts, d.open, d.settled FROM documents d "
+            "SELECT d.number, d.document_id, d.title, d.items, d.parts, d.open, d.settled, d.revision "
+            "FROM documents d "
             "JOIN imports i ON i.number = d.import_no "
             "WHERE i.import_id = ? AND d.number > ? AND d.parsed_offset IS NOT NULL ORDER BY d.number LIMIT ?",
             (import_id.bytes, after, limit),
@@ -850,6 +852,7 @@ class Projection:
                 source_items=tuple(json.loads(row[3])),
                 parts=tuple(Part(part) for part in json.loads(row[4])),
                 open_count=row[5],
+                revision=row[7],
             )
             for row in rows
         ]

@@ -19,6 +19,7 @@ from harness.stack import OPENAI_SPACE, BenchFailed, fake_provider, running_stac
 
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.events import ChunkEmbedded
+from eventlog.topics import EMBEDDINGS, topic_table
 
 TEXTS_PER_REQUEST = 5
 TO_REACH_PER_S = 1000
@@ -36,11 +37,8 @@ async def requests_of_largest_partition(bootstrap: str, import_id: str) -> int:
     )
     await consumer.start()
     try:
-        await consumer.topics()
-        partitions = [
-            TopicPartition("embeddings", number)
-            for number in consumer.partitions_for_topic("embeddings") or ()
-        ]
+        count = topic_table()[EMBEDDINGS].partitions
+        partitions = [TopicPartition(EMBEDDINGS, number) for number in range(count)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)

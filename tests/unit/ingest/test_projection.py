@@ -9,7 +9,10 @@ import pytest
 from tests.unit.ingest.story import (
     BIB,
     IMPORT,
+    NOW,
     OTHER,
+    SOURCE,
+    SPACE,
     STORE,
     TEXT,
     Told,
@@ -27,7 +30,17 @@ from tests.unit.ingest.story import (
     settled,
 )
 
-from eventlog.events import ChunkOutcome, ImportCancelled, ImportCompleted, ImportResumed, Message
+from eventlog.events import (
+    ChunkOutcome,
+    ImportCancelled,
+    ImportCompleted,
+    ImportRefused,
+    ImportResumed,
+    Message,
+    RefusalReason,
+    RequestImport,
+)
+from eventlog.ids import import_id_of_key
 from ingest.core import State
 
 
@@ -324,3 +337,20 @@ def test_chunks_of_a_document_come_in_their_order(told: Told) -> None:
     rows = told.projection.chunks_of(IMPORT, document.document_id)
     assert [row.chunk_id for row in rows] == [chunk("t"), chunk("p2"), chunk("p1")]
     assert [row.outcome for row in rows] == [ChunkOutcome.STORED, None, ChunkOutcome.STORED]
+
+
+def test_a_refused_request_may_be_sent_again(told: Told) -> None:
+    third = import_id_of_key("anonymous", "three")
+    command = RequestImport(occurred_at=NOW, source=SOURCE, import_id=third, project_name="Reading")
+    told.projection.apply_requests([(third, command, SPACE)], 1)
+    told.tell(
+        ImportRefused(occurred_at=NOW, import_id=third, command_id="c", reason=RefusalReason.FILES_MISSING)
+    )
+    status = told.projection.status(third)
+    assert status is not None
+    assert status.state is State.FAILED
+    assert told.projection.find(third) is None
+    told.tell(requested(third))
+    found = told.projection.find(third)
+    assert found is not None
+    assert (found.state, found.revision) == (State.PARSING, 3)

@@ -107,7 +107,7 @@ async def run(settings: IngestSettings) -> int:
     fold = Fold(log=log, schemas=schemas, projection=projection, default_space=settings.default_space)
     commands = CommandWriter(log, schemas)
     stopping = asyncio.Event()
-    async with Parser() as parser, Parser() as validating, httpx.AsyncClient() as client:
+    async with Parser() as parser, Parser() as validating, httpx.AsyncClient(trust_env=False) as client:
         leader = Leader(
             LeaderParts(
                 log=log,
@@ -144,7 +144,6 @@ async def run(settings: IngestSettings) -> int:
                 schemas=schemas,
                 client=client,
                 log_reasons=log_reasons,
-
                 is_stopping=stopping.is_set,
             )
         )

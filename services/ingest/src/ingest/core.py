@@ -121,6 +121,11 @@ class Import:
     def is_open(self) -> bool:
         return self.state in OPEN
 
+    @property
+    def is_decided(self) -> bool:
+        """Only a command is known, or one that was refused, while this is false."""
+        return self.revision >= 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportStatus:
@@ -186,7 +191,7 @@ def request_sha256(command: RequestImport) -> str:
 def evolve(state: Import | None, event: ImportMessage, offset: int) -> Import | None:
     """The import after `event`, which stands at `offset` of `imports`. An event of an unknown import changes nothing."""
     if isinstance(event, ImportRequested):
-        return state if state is not None and state.state is not State.ACCEPTED else _requested(event, offset)
+        return state if state is not None and state.is_decided else _requested(event, offset)
     if state is None or (event.attempt < state.attempt and not isinstance(event, DocumentParsed)):
         return state
     match event:

@@ -29,9 +29,8 @@ _REQUESTS = TopicPartition(IMPORT_REQUESTS, 0)
 
 
 def command_id(record: Record) -> str:
-    """What makes a command one: its CloudEvents identity, or its place in the log."""
-    source, id_ = header(record, "ce_source"), header(record, "ce_id")
-    return f"{source}|{id_}" if id_ else f"{record.topic}[{record.partition}]@{record.offset}"
+    """A command's place in the log: sent again after a refusal, it is looked at again."""
+    return f"{record.topic}[{record.partition}]@{record.offset}"
 
 
 def import_id_of(command: RequestImport, record: Record) -> ImportId:

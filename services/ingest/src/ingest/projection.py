@@ -372,7 +372,7 @@ class Projection:
             "SELECT number, summary FROM imports WHERE import_id = ?", (event.import_id.bytes,)
         ).fetchone()
         before = _load(row[1]) if row else None
-        if isinstance(event, ImportRequested) and (before is None or before.state is State.ACCEPTED):
+        if isinstance(event, ImportRequested) and (before is None or not before.is_decided):
             number = self._insert_import(db, event, row[0] if row else None)
         elif row is None or before is None:
             return  # An event of an import that was never requested is nobody's.
@@ -909,7 +909,7 @@ class Projection:
         if row is None:
             return None
         state = _load(row[0])
-        return None if state.revision < 0 else state
+        return state if state.is_decided else None
 
     def is_refused(self, command_id: str) -> bool:
         return (

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+import uuid
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from aiohttp import web
@@ -24,7 +26,7 @@ from eventlog.avro import Schemas, schemas_dir
 from eventlog.clock import SystemClock
 from eventlog.envelope import seal
 from eventlog.errors import TransientFailure
-from eventlog.events import EmbeddingContinued, EmbeddingPaused
+from eventlog.events import EmbeddingContinued, EmbeddingPaused, PauseReason
 from eventlog.kafka import KafkaLog
 from eventlog.logs import Logger, configure
 from eventlog.settings import load
@@ -35,7 +37,10 @@ logger = Logger("embedder")
 
 EXIT_CRASHED = 70
 START_RETRY_S = 1.0
-STOP_S_MAX = 9.0
+STOP_S_MAX = 8.0
+WATCH_S = 5.0
+OBEYED_S_MAX = 600.0
+"""Another clock may be wrong."""
 
 
 def build_model(settings: EmbedderSettings) -> Model:
@@ -89,6 +94,20 @@ async def _make_topics(log: KafkaLog, group: str) -> None:
         return
 
 
+async def _watch(log: KafkaLog, connected: asyncio.Event) -> None:
+    """Asks, because aiokafka says nothing while the brokers are away."""
+    while True:
+        try:
+            await log.ends(IMPORTS)
+        except TransientFailure as failure:
+            logger.warning("log.unavailable", why=failure)
+            connected.clear()
+            await asyncio.sleep(START_RETRY_S)
+        else:
+            connected.set()
+            await asyncio.sleep(WATCH_S)
+
+
 class _Announcer:
     """Says pauses of the space on `imports`, for users to see and for other instances to obey."""
 
@@ -107,11 +126,13 @@ class _Announcer:
             occurred_at=now, space=str(self._space)
         )
         if pause is not None:
+            monotonic_s = self._clock.monotonic_s()
             event = EmbeddingPaused(
                 occurred_at=now,
                 space=str(self._space),
                 reason=pause.reason,
-                paused_since=now,
+                paused_since=now - timedelta(seconds=monotonic_s - pause.since_s),
+                next_try_at=now + timedelta(seconds=max(0.0, pause.next_try_s - monotonic_s)),
                 message=pause.message,
             )
         record = seal(self._schemas, event, topic=IMPORTS, source=self._source, partition=0)
@@ -123,7 +144,8 @@ async def run(settings: EmbedderSettings) -> int:
     schemas = Schemas(schemas_dir())
     space = settings.space
     group = f"embedder-{space.slug}"
-    source = f"paperlog/{group}/{os.getpid()}"
+    source = f"paperlog/{group}"
+    own = f"{source}/{uuid.uuid4().hex[:12]}"  # other processes obey what this one says of the provider
     data = Path(settings.data_dir)
     log = KafkaLog(settings)
     model = build_model(settings)
@@ -136,20 +158,31 @@ async def run(settings: EmbedderSettings) -> int:
 
     index = Index(data / "index.sqlite", str(space))
     publisher = Publisher(log)
-    announcer = _Announcer(space, source, schemas, publisher, clock)
+    announcer = _Announcer(space, own, schemas, publisher, clock)
     gate = Gate(model, requests_max=settings.requests_max, clock=clock, said=announcer)
     dead_letters = DeadLetters(
-        log=log, publisher=publisher, group=group, clock=clock, path=data / "dead-letters-in-row.json"
+        log=log,
+        names=log.names,
+        publisher=publisher,
+        group=group,
+        clock=clock,
+        path=data / "dead-letters-in-row.json",
     )
 
-    async def on_pause(event: EmbeddingPaused) -> None:
-        if event.space == str(space):
-            await gate.obey(event.reason, 30.0, event.message)
+    def on_pause(event: EmbeddingPaused | EmbeddingContinued) -> None:
+        if isinstance(event, EmbeddingContinued):
+            gate.continued()
+            return
+        wait_s = 0.0  # What may be repaired at any time is tried at once.
+        if event.reason is PauseReason.PROVIDER_QUOTA and event.next_try_at is not None:
+            wait_s = min((event.next_try_at - clock.now()).total_seconds(), OBEYED_S_MAX)
+        gate.obey(event.reason, wait_s, event.message)
 
-    story = Story(log, schemas, source=source, on_pause=on_pause)
+    story = Story(log, schemas, space=str(space), source=own, on_pause=on_pause)
     consumer = Consumer(
         WorkerParts(
             space=str(space),
+            dims=space.dims,
             source=source,
             log=log,
             schemas=schemas,
@@ -187,6 +220,8 @@ async def run(settings: EmbedderSettings) -> int:
         await _make_topics(log, group)
         connected.set()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_watch(log, connected))
+            tasks.create_task(gate.run())
             tasks.create_task(story.run())
             tasks.create_task(consumer.run())
 

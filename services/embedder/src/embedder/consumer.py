@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from embedder.worker import Worker, WorkerParts
 from eventlog.errors import TransientFailure
@@ -13,8 +13,13 @@ from eventlog.topics import CHUNKS
 logger = Logger("embedder.consumer")
 
 COMMIT_S = 0.5
-DRAIN_S_MAX = 10.0
+DRAIN_S_MAX = 30.0
+"""Half of what a rebalance allows; a request may take longer, and is then lost to it."""
+LEAVE_S_MAX = 5.0
+"""A process that is told to stop has 10 s for everything."""
 RETRY_S = 1.0
+_NOWHERE = TopicPartition(CHUNKS, 1 << 20)
+"""Asking for it hands out nothing, and shows the group that we are alive while every worker waits for a provider."""
 
 
 class Consumer:
@@ -24,61 +29,57 @@ class Consumer:
         self._crash = crash
         self._reader: GroupReader | None = None
         self._opened = asyncio.Event()
-        self._workers: dict[TopicPartition, tuple[Worker, asyncio.Task[None]]] = {}
+        self._workers: dict[TopicPartition, Worker] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._starting: asyncio.Task[None] | None = None
-        self._done: dict[TopicPartition, int | None] = {}
         self.has_caught_up = False
 
     @property
-    def partitions_count(self) -> int:
-        return len(self._workers)
+    def partitions(self) -> list[int]:
+        return sorted(one.partition for one in self._workers)
 
     async def run(self) -> None:
         """Until cancelled; then it drains and leaves the group."""
-        try:
-            while True:
-                try:
-                    await self._take_part()
-                except TransientFailure as failure:
-                    logger.warning("group.interrupted", why=failure)
-                    await asyncio.sleep(RETRY_S)
-        finally:
-            await asyncio.shield(self._stop_workers())
-
-    async def _take_part(self) -> None:
-        self._opened.clear()
-        reader = await self._parts.log.group(
-            self._group, CHUNKS, assigned=self._on_assigned, revoked=self._on_revoked
-        )
+        reader = await self._joined()
         self._reader = reader
         self._opened.set()
         try:
             while True:
                 await asyncio.sleep(COMMIT_S)
-                await self._commit()
+                try:
+                    await reader.poll(_NOWHERE, records_max=1, timeout_s=0.0)
+                    await self._commit()
+                except TransientFailure as failure:  # the next try commits them all
+                    logger.warning("commit.failed", why=failure)
         finally:
             await asyncio.shield(self._leave(reader))
 
+    async def _joined(self) -> GroupReader:
+        while True:
+            try:
+                return await self._parts.log.group(
+                    self._group, CHUNKS, assigned=self._on_assigned, revoked=self._on_revoked
+                )
+            except TransientFailure as failure:
+                logger.warning("group.not_joined", why=failure)
+                await asyncio.sleep(RETRY_S)
+
     async def _leave(self, reader: GroupReader) -> None:
-        await self._stop_workers()
-        with contextlib.suppress(
-            TransientFailure
-        ):  # the next one starts a little earlier, and finds it in the index
-            await self._commit()
+        await self._stop_workers(LEAVE_S_MAX)
         await reader.close()
 
     async def _on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         await self._opened.wait()
-        self.has_caught_up = False
-        self._starting = asyncio.create_task(self._guarded(lambda: self._start(partitions)))
+        self._starting = asyncio.create_task(self._start(partitions))
+        self._starting.add_done_callback(self._look)
+
+    def _look(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error)
 
     async def _on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         del partitions  # Every rebalance takes all.
-        await self._stop_workers()
-        with contextlib.suppress(TransientFailure):
-            await self._commit()
-        self._committed.clear()
+        await self._stop_workers(DRAIN_S_MAX)
 
     async def _start(self, partitions: frozenset[TopicPartition]) -> None:
         assert self._reader is not None
@@ -92,55 +93,34 @@ class Consumer:
             else:
                 break
         for partition in sorted(partitions, key=lambda one: one.partition):
-            worker = Worker(self._parts, self._reader, partition)
-            self._workers[partition] = (worker, asyncio.create_task(self._guarded(worker.run)))
+            worker = Worker(self._parts, self._reader, partition, crash=self._crash)
+            self._workers[partition] = worker
+            worker.start()
         self.has_caught_up = True
         logger.info("partitions.assigned", count=len(partitions))
 
-    async def _guarded(self, run: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                return await run()
-            except asyncio.CancelledError:
-                raise
-            except TransientFailure as failure:
-                logger.warning("worker.interrupted", why=failure)
-                await asyncio.sleep(RETRY_S)
-            except BaseException as error:
-                self._crash(error)
-                raise
-
-    async def _stop_workers(self) -> None:
+    async def _stop_workers(self, timeout_s: float) -> None:
+        """What is paid for goes into the log, and its offsets to the group, before the partitions go."""
+        self.has_caught_up = False
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
             self._starting = None
-        workers = list(self._workers.items())
-        for _, (_, task) in workers:
-            task.cancel()
-        if workers:
-            await asyncio.wait([task for _, (_, task) in workers])
-        # What is paid for goes into the log before the partition goes.
-        drains = [asyncio.ensure_future(worker.drain()) for _, (worker, _) in workers]
-        if drains:
-            _, late = await asyncio.wait(drains, timeout=DRAIN_S_MAX)
-            for task in late:
-                task.cancel()
-        self._done = {partition: worker.done_offset for partition, (worker, _) in workers}
+        if self._workers:
+            await asyncio.gather(*(worker.stop(timeout_s) for worker in self._workers.values()))
+        with contextlib.suppress(
+            TransientFailure
+        ):  # the next owner starts earlier, and finds it in the index
+            await self._commit()
         self._workers.clear()
+        self._committed.clear()
 
     async def _commit(self) -> None:
-        if self._reader is None:
-            return
-        done = self._done | {
-            partition: worker.done_offset for partition, (worker, _) in self._workers.items()
-        }
         changed = {
-            partition: offset
-            for partition, offset in done.items()
-            if offset is not None and self._committed.get(partition) != offset
+            partition: worker.done_offset
+            for partition, worker in self._workers.items()
+            if worker.done_offset is not None and self._committed.get(partition) != worker.done_offset
         }
-        if changed:
+        if changed and self._reader is not None:
             await self._reader.commit(changed)
             self._committed.update(changed)
-        self._done = {}

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TypeVar, assert_never
 
-from eventlog.events import ChunkExtracted, ChunkRejectionReason, PauseReason
-from eventlog.ids import EmbeddingKey
+from eventlog.events import ChunkExtracted, ChunkMessage, ChunkRejectionReason, PauseReason
+from eventlog.ids import ChunkId, EmbeddingKey, ImportId
 
 T = TypeVar("T")
+
+Identity = tuple[ImportId, int, ChunkId]
 
 BATCH_CHUNKS = 5
 """Messages that a worker takes at a time (P5)."""
@@ -47,22 +49,34 @@ def plan_batch(
     is_published: Callable[[ChunkExtracted], bool],
     is_cancelled: Callable[[ChunkExtracted], bool],
     is_paid: Callable[[EmbeddingKey], bool],
+    is_too_large: Callable[[ChunkExtracted], bool],
 ) -> list[Step]:
     """One step for each chunk, in order; a text that stands twice in the batch is paid once."""
     steps: list[Step] = []
     paid_here: set[EmbeddingKey] = set()
+    said_here: set[Identity] = set()
     for chunk in chunks:
         reason = refusal(chunk.text)
-        if is_published(chunk) or is_cancelled(chunk):
+        if identity(chunk) in said_here or is_published(chunk) or is_cancelled(chunk):
             steps.append(Step(chunk=chunk, verdict=Verdict.SKIP))
-        elif reason is not None:
+            continue
+        said_here.add(identity(chunk))
+        if reason is not None:
             steps.append(Step(chunk=chunk, verdict=Verdict.REJECT, reason=reason))
+        elif is_too_large(chunk):
+            too_large = ChunkRejectionReason.RECORD_TOO_LARGE
+            steps.append(Step(chunk=chunk, verdict=Verdict.REJECT, reason=too_large))
         elif chunk.embedding_key in paid_here or is_paid(chunk.embedding_key):
             steps.append(Step(chunk=chunk, verdict=Verdict.REUSE))
         else:
             paid_here.add(chunk.embedding_key)
             steps.append(Step(chunk=chunk, verdict=Verdict.EMBED))
     return steps
+
+
+def identity(chunk: ChunkMessage) -> Identity:
+    """What has one event, however often it is asked for."""
+    return chunk.import_id, chunk.attempt, chunk.chunk_id
 
 
 def refusal(text: str) -> ChunkRejectionReason | None:
@@ -102,7 +116,6 @@ class Pause:
     next_try_s: float
     message: str = ""
     tries: int = 1
-    is_said: bool = False
     is_probing: bool = False
 
 
@@ -113,13 +126,24 @@ class Failed:
     reason: PauseReason
     message: str
     at_s: float
+    is_probe: bool
     retry_after_s: float | None = None
     is_quota: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Succeeded:
+    """The probe was answered; a request from before the pause proves nothing about what came after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obeyed:
+    """Another process of the space met a pause, now or before this one started."""
+
+    reason: PauseReason
+    message: str
     at_s: float
+    next_try_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +153,17 @@ class ProbeAsked:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ProbeStarted:
-    at_s: float
+    pass
 
 
-Happening = Failed | Succeeded | ProbeAsked | ProbeStarted
+@dataclass(frozen=True, slots=True)
+class ProbeDropped:
+    """The one that was to try did not: somebody else may."""
+
+
+Happening = Failed | Succeeded | Obeyed | ProbeAsked | ProbeStarted | ProbeDropped
 
 
 def evolve(pause: Pause | None, happening: Happening) -> Pause | None:
@@ -145,6 +174,12 @@ def evolve(pause: Pause | None, happening: Happening) -> Pause | None:
             return None if pause is None else replace(pause, next_try_s=min(pause.next_try_s, at))
         case ProbeStarted():
             return None if pause is None else replace(pause, is_probing=True)
+        case ProbeDropped():
+            return None if pause is None else replace(pause, is_probing=False)
+        case Obeyed(reason=reason, message=message, at_s=at, next_try_s=next_try):
+            if pause is not None:
+                return replace(pause, next_try_s=max(pause.next_try_s, next_try))
+            return Pause(reason=reason, since_s=at, next_try_s=next_try, message=message)
         case Failed():
             return _failed(pause, happening)
         case _:
@@ -153,23 +188,21 @@ def evolve(pause: Pause | None, happening: Happening) -> Pause | None:
 
 def _failed(pause: Pause | None, failed: Failed) -> Pause:
     tries = 1 if pause is None or pause.reason is not failed.reason else pause.tries + 1
-    wait_s = _wait_s(failed, tries)
-    next_try_s = failed.at_s + wait_s
     if pause is None:
         return Pause(
             reason=failed.reason,
             since_s=failed.at_s,
-            next_try_s=next_try_s,
+            next_try_s=failed.at_s + _wait_s(failed, tries),
             message=failed.message,
             tries=tries,
         )
-    if not pause.is_probing:
-        # Requests that were under way when the pause began say what we know; the latest time counts.
-        next_try_s, tries = max(pause.next_try_s, next_try_s), pause.tries
+    if not failed.is_probe:
+        # It was under way when the pause began: it can only lengthen it.
+        return replace(pause, next_try_s=max(pause.next_try_s, failed.at_s + _wait_s(failed, pause.tries)))
     return replace(
         pause,
         reason=failed.reason,
-        next_try_s=next_try_s,
+        next_try_s=failed.at_s + _wait_s(failed, tries),
         message=failed.message,
         tries=tries,
         is_probing=False,
@@ -187,9 +220,11 @@ def _wait_s(failed: Failed, tries: int) -> float:
     return min(DOWN_PROBE_S_MAX, 0.5 * 2.0 ** min(tries, 10))
 
 
+def may_probe(pause: Pause, at_s: float) -> bool:
+    return not pause.is_probing and at_s >= pause.next_try_s
+
+
 def is_to_be_said(pause: Pause, at_s: float) -> bool:
     """Configuration, an empty quota and an outage at once; a busy provider only when it lasts."""
-    if pause.is_said:
-        return False
-    lasts = max(pause.next_try_s, at_s) - pause.since_s
-    return pause.reason is not PauseReason.PROVIDER_QUOTA or lasts >= SAID_AFTER_S
+    lasts_s = max(pause.next_try_s, at_s) - pause.since_s
+    return pause.reason is not PauseReason.PROVIDER_QUOTA or lasts_s > SAID_AFTER_S

@@ -5,23 +5,30 @@ The count stands in the index's folder, so that a restart does not drain the top
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from embedder.metrics import DEAD_LETTERS
 from embedder.publisher import Publisher
 from eventlog.clock import Clock
 from eventlog.envelope import dead_letter, header
+from eventlog.errors import TransientFailure
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
+from eventlog.topics import Names
 
 logger = Logger("embedder.dead_letters")
 
 IN_ROW_MAX = 20
+RETRY_S = 1.0
 
 
 class DeadLetters:
-    def __init__(self, *, log: Log, publisher: Publisher, group: str, clock: Clock, path: Path) -> None:
+    def __init__(
+        self, *, log: Log, names: Names, publisher: Publisher, group: str, clock: Clock, path: Path
+    ) -> None:
         self._log = log
+        self._names = names
         self._publisher = publisher
         self._group = group
         self._clock = clock
@@ -55,14 +62,14 @@ class DeadLetters:
         """Returns when it is there; what an earlier try left there is not put again."""
         async with self._lock:
             if self._last is None:
-                self._last = await self._read_last()
+                self._last = await self._read_last_patiently()
             if record.offset > self._last.get(record.partition, -1):
                 letter = dead_letter(
-                    record,
+                    replace(record, topic=self._names.of(record.topic)),
                     topic=self.topic,
                     reason=reason,
                     message=message,
-                    consumer=self._group,
+                    consumer=self._names.of(self._group),
                     at=self._clock.now(),
                 )
                 await self._publisher.publish([letter])
@@ -72,6 +79,14 @@ class DeadLetters:
             "record.dead_lettered", partition=record.partition, offset=record.offset, reason=reason
         )
         self._count(self.in_row + 1)
+
+    async def _read_last_patiently(self) -> dict[int, int]:
+        while True:
+            try:
+                return await self._read_last()
+            except TransientFailure as failure:
+                logger.warning("dead_letters.not_read", why=failure)
+                await asyncio.sleep(RETRY_S)
 
     async def _read_last(self) -> dict[int, int]:
         """The last offset of each source partition that is there already; a partition's records come in order."""

@@ -1,12 +1,14 @@
 """The one place that retries. All workers of the space call the provider through here and pause together.
 
-What a text can be blamed for comes out as `Refused`; what the space is to blame for never comes out: the call waits.
+What a text can be blamed for comes out as `Refused`; what the space is to blame for never comes out: the call waits,
+until the space works again or nobody wants the answer any more. What is said of a pause in the log follows what is
+true here, from one task, so that no call waits for the log.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from embedder import core
 from embedder.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
@@ -16,6 +18,7 @@ from embedder.models.model import (
     InputRefused,
     Misconfigured,
     Model,
+    ModelError,
     RateLimited,
     Unavailable,
 )
@@ -27,7 +30,12 @@ from eventlog.retry import RetryPolicy
 logger = Logger("embedder.gate")
 
 POLICY = RetryPolicy(attempts_max=3, backoff_s_first=0.5, backoff_s_max=5.0)
-"""For an outage of one call; past it the space is paused. And for answers that failed their checks."""
+"""For an outage of one call; past it the space is paused. And for a text whose vector failed its checks."""
+TOGETHER_TRIES_MAX = 2
+"""For the answer to several texts that failed its checks; then they are asked for in halves."""
+REFUSED_IN_ROW_MAX = 20
+"""So many texts refused one after another mean that we are wrong, not the texts."""
+_WAIT_S_MAX = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,10 @@ Said = Callable[[core.Pause | None], Awaitable[None]]
 """Told of a pause that is to be said, and of its end with null."""
 
 
+def _always() -> bool:
+    return True
+
+
 class Gate:
     def __init__(self, model: Model, *, requests_max: int, clock: Clock, said: Said) -> None:
         self._model = model
@@ -55,162 +67,214 @@ class Gate:
         self._said = said
         self._slots = asyncio.Semaphore(requests_max)
         self._pause: core.Pause | None = None
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
+        self._waiting_count = 0
+        self._refused_in_row = 0
+        self.told: PauseReason | None = None
+        """The pause that stands in the log, whoever wrote it."""
 
     @property
     def pause(self) -> core.Pause | None:
         return self._pause
 
-    async def probe(self) -> None:
-        """An operator wants a try now, whatever was said."""
-        await self._happened(core.ProbeAsked(at_s=self._clock.monotonic_s()))
+    @property
+    def next_try_in_s(self) -> float:
+        return 0.0 if self._pause is None else max(0.0, self._pause.next_try_s - self._clock.monotonic_s())
 
-    async def obey(self, reason: PauseReason, wait_s: float, message: str) -> None:
-        """Another instance has met the pause."""
+    def probe(self) -> None:
+        """An operator wants a try now, whatever was said."""
+        self._happened(core.ProbeAsked(at_s=self._clock.monotonic_s()))
+
+    def go_on(self) -> None:
+        """An operator has looked at the texts that were refused."""
+        self._refused_in_row = 0
+        self.probe()
+
+    def obey(self, reason: PauseReason, wait_s: float, message: str) -> None:
+        """Another process of the space has met the pause and said so."""
         now = self._clock.monotonic_s()
-        if self._pause is None:
-            self._pause = core.Pause(
-                reason=reason, since_s=now, next_try_s=now + wait_s, message=message, is_said=True
-            )
+        self.told = reason
+        self._happened(
+            core.Obeyed(reason=reason, message=message, at_s=now, next_try_s=now + max(0.0, wait_s))
+        )
+
+    def continued(self) -> None:
+        """Another process of the space has found that it works again, and said so."""
+        self.told = None
+        self._happened(core.Succeeded())
+
+    async def run(self) -> None:
+        """Says pauses and their ends. A pause that nobody waits in ends by itself when it is due."""
+        while True:
+            changed, now, pause = self._changed, self._clock.monotonic_s(), self._pause
+            if pause is not None and core.may_probe(pause, now) and not self._waiting_count:
+                self._happened(core.Succeeded())
+                continue
+            if pause is not None and self.told is not pause.reason and core.is_to_be_said(pause, now):
+                logger.warning("embedding.paused", reason=pause.reason, why=pause.message)
+                self.told = pause.reason
+                await self._said(pause)
+            elif pause is None and self.told is not None:
+                logger.info("embedding.continued")
+                self.told = None
+                await self._said(None)
+            await self._wait(changed, _WAIT_S_MAX)
 
     async def embed(
-        self, texts: Sequence[str], *, is_wanted: Callable[[], bool] = lambda: True
-    ) -> list[Outcome] | None:
-        """One outcome for each text, in order; null when nobody wants them any more before they were asked for."""
-        if not texts:
-            return []
+        self, texts: Sequence[str], *, is_wanted: Callable[[], bool] = _always
+    ) -> list[Outcome | None]:
+        """One outcome for each text, in order; null for those that nobody wanted any more when their turn came."""
         tries = 0
-        while True:
+        while texts:
             tries += 1
             try:
                 embedded = await self._call(texts, is_wanted)
             except InputRefused as error:
-                return await self._divide(
-                    texts, ChunkRejectionReason.PROVIDER_REFUSED, str(error), tries, is_wanted
-                )
+                if len(texts) > 1:
+                    return await self._divided(texts, is_wanted)
+                refused = Refused(ChunkRejectionReason.PROVIDER_REFUSED, str(error), tries)
             except BadAnswer as error:
                 logger.warning("provider.answer_bad", why=error, texts=len(texts), tries=tries)
-                if tries >= POLICY.attempts_max:
-                    return await self._divide(
-                        texts, ChunkRejectionReason.VECTOR_INVALID, str(error), tries, is_wanted
-                    )
-                await asyncio.sleep(POLICY.backoff_s(tries, jitter=random.random()))  # noqa: S311 - spreads retries
-                continue
-            if embedded is None:
-                return None
-            tokens = core.split_tokens(embedded.tokens, texts)
-            return [Vector(vector, count) for vector, count in zip(embedded.vectors, tokens, strict=True)]
+                if len(texts) > 1 and tries >= TOGETHER_TRIES_MAX:
+                    return await self._divided(texts, is_wanted)
+                if len(texts) > 1 or tries < POLICY.attempts_max:
+                    await asyncio.sleep(_backoff_s(tries))
+                    continue
+                refused = Refused(ChunkRejectionReason.VECTOR_INVALID, str(error), tries)
+            else:
+                if embedded is None:
+                    return [None] * len(texts)
+                self._refused_in_row = 0
+                return [Vector(*one) for one in zip(embedded.vectors, embedded.tokens, strict=True)]
+            if self._may_refuse(refused):
+                return [refused]
+        return []
 
-    async def _divide(
-        self,
-        texts: Sequence[str],
-        reason: ChunkRejectionReason,
-        message: str,
-        tries: int,
-        is_wanted: Callable[[], bool],
-    ) -> list[Outcome] | None:
-        if len(texts) == 1:
-            return [Refused(reason, message, tries)]
+    async def _divided(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> list[Outcome | None]:
         first, second = core.halves(texts)
-        left = await self.embed(first, is_wanted=is_wanted)
-        right = None if left is None else await self.embed(second, is_wanted=is_wanted)
-        return None if left is None or right is None else left + right
+        return [
+            *await self.embed(first, is_wanted=is_wanted),
+            *await self.embed(second, is_wanted=is_wanted),
+        ]
+
+    def _may_refuse(self, refused: Refused) -> bool:
+        """False where too many were refused in a row: then the space waits for an operator instead."""
+        if self._refused_in_row < REFUSED_IN_ROW_MAX:
+            self._refused_in_row += 1
+            return True
+        message = f"{self._refused_in_row} texts were refused one after another: {refused.message}"
+        self._failed(PauseReason.PROVIDER_CONFIG, message, is_probe=False)
+        return False
 
     async def _call(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> Embedded | None:
         """The answer; waits out whatever is the space's fault."""
         outages = 0
         while True:
-            is_probe = await self._enter()
-            async with self._slots:
-                if self._pause is not None and not is_probe:
-                    continue  # The pause began while this call waited for its turn.
+            is_probe = await self._enter(is_wanted)
+            if is_probe is None:
+                return None
+            try:
+                return await self._attempt(texts, is_probe=is_probe)
+            except Unavailable as error:
+                outages += 1
+                if is_probe or outages >= POLICY.attempts_max:
+                    self._failed(PauseReason.PROVIDER_DOWN, str(error), is_probe=is_probe)
+                    continue
+                logger.warning("provider.unavailable", why=error, tries=outages)
+            except RateLimited as error:
+                self._failed(
+                    PauseReason.PROVIDER_QUOTA,
+                    str(error),
+                    is_probe=is_probe,
+                    retry_after_s=error.retry_after_s,
+                    is_quota=error.is_quota,
+                )
+                continue
+            except Misconfigured as error:
+                self._failed(PauseReason.PROVIDER_CONFIG, str(error), is_probe=is_probe)
+                continue
+            finally:
+                self._slots.release()
+                if is_probe and self._pause is not None and self._pause.is_probing:
+                    self._happened(core.ProbeDropped())
+            await asyncio.sleep(_backoff_s(outages))
+
+    async def _attempt(self, texts: Sequence[str], *, is_probe: bool) -> Embedded:
+        try:
+            with IN_FLIGHT.track_inprogress(), REQUEST_SECONDS.time():
+                embedded = await self._model.embed(texts, "document")
+        except ModelError as error:
+            REQUESTS.labels(type(error).__name__).inc()
+            if is_probe and isinstance(error, InputRefused | BadAnswer):
+                self._happened(core.Succeeded())  # An answer of whatever kind: the space itself works.
+            raise
+        REQUESTS.labels("ok").inc()
+        if is_probe:
+            self._happened(core.Succeeded())
+        return embedded
+
+    async def _enter(self, is_wanted: Callable[[], bool]) -> bool | None:
+        """Takes a slot, and waits while the space is paused. True for the one call that tries whether it still is;
+        null, without a slot, when nobody wants the answer any more.
+        """
+        self._waiting_count += 1
+        try:
+            while True:
+                await self._slots.acquire()
+                is_probe = self._admitted() if is_wanted() else None
+                if is_probe is not None:
+                    return is_probe
+                self._slots.release()
                 if not is_wanted():
-                    await self._leave(is_probe)
                     return None
-                try:
-                    with IN_FLIGHT.track_inprogress(), REQUEST_SECONDS.time():
-                        embedded = await self._model.embed(texts, "document")
-                except RateLimited as error:
-                    REQUESTS.labels("rate_limited").inc()
-                    await self._failed(
-                        PauseReason.PROVIDER_QUOTA, error, error.retry_after_s, is_quota=error.is_quota
-                    )
-                    continue
-                except Misconfigured as error:
-                    REQUESTS.labels("misconfigured").inc()
-                    await self._failed(PauseReason.PROVIDER_CONFIG, error)
-                    continue
-                except Unavailable as error:
-                    REQUESTS.labels("unavailable").inc()
-                    outages += 1
-                    if is_probe or outages >= POLICY.attempts_max:
-                        await self._failed(PauseReason.PROVIDER_DOWN, error)
-                        continue
-                    logger.warning("provider.unavailable", why=error, tries=outages)
-                except (InputRefused, BadAnswer):
-                    # An answer of whatever kind: the space itself works.
-                    REQUESTS.labels("refused").inc()
-                    await self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
-                    raise
-                except BaseException:
-                    await self._leave(is_probe)
-                    raise
-                else:
-                    REQUESTS.labels("ok").inc()
-                    if self._pause is not None:
-                        await self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
-                    return embedded
-            await asyncio.sleep(POLICY.backoff_s(outages, jitter=random.random()))  # noqa: S311 - spreads retries
+                await self._wait(self._changed, self._wait_s())
+        finally:
+            self._waiting_count -= 1
 
-    async def _enter(self) -> bool:
-        """Waits while the space is paused. True for the one call that may try whether it still is."""
-        while (pause := self._pause) is not None:
-            now = self._clock.monotonic_s()
-            if now >= pause.next_try_s and not pause.is_probing:
-                await self._happened(core.ProbeStarted(at_s=now))
-                return True
-            wait_s = max(0.01, pause.next_try_s - now) if not pause.is_probing else 1.0
-            await self._say_if_due()
-            async with self._changed:
-                try:
-                    await asyncio.wait_for(self._changed.wait(), min(wait_s, 1.0))
-                except TimeoutError:
-                    continue
-        return False
+    def _wait_s(self) -> float:
+        is_probing = self._pause is not None and self._pause.is_probing
+        return _WAIT_S_MAX if is_probing else min(_WAIT_S_MAX, max(0.01, self.next_try_in_s))
 
-    async def _leave(self, is_probe: bool) -> None:
-        if is_probe and self._pause is not None:
-            self._pause = replace(self._pause, is_probing=False)
+    def _admitted(self) -> bool | None:
+        if self._pause is None:
+            return False
+        if not core.may_probe(self._pause, self._clock.monotonic_s()):
+            return None
+        self._happened(core.ProbeStarted())
+        return True
 
-    async def _failed(
+    async def _wait(self, changed: asyncio.Event, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await changed.wait()
+        except TimeoutError:
+            pass  # Times pass without anything happening.
+
+    def _failed(
         self,
         reason: PauseReason,
-        error: Exception,
-        retry_after_s: float | None = None,
+        message: str,
         *,
+        is_probe: bool,
+        retry_after_s: float | None = None,
         is_quota: bool = False,
     ) -> None:
-        await self._happened(
+        self._happened(
             core.Failed(
                 reason=reason,
-                message=str(error),
+                message=message,
                 at_s=self._clock.monotonic_s(),
+                is_probe=is_probe,
                 retry_after_s=retry_after_s,
                 is_quota=is_quota,
             )
         )
-        await self._say_if_due()
 
-    async def _happened(self, happening: core.Happening) -> None:
-        before, self._pause = self._pause, core.evolve(self._pause, happening)
-        if before is not None and self._pause is None and before.is_said:
-            await self._said(None)
-        async with self._changed:
-            self._changed.notify_all()
+    def _happened(self, happening: core.Happening) -> None:
+        self._pause = core.evolve(self._pause, happening)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    async def _say_if_due(self) -> None:
-        pause = self._pause
-        if pause is not None and core.is_to_be_said(pause, self._clock.monotonic_s()):
-            self._pause = replace(pause, is_said=True)
-            logger.warning("embedding.paused", reason=pause.reason, why=pause.message)
-            await self._said(self._pause)
+
+def _backoff_s(tries: int) -> float:
+    return POLICY.backoff_s(tries, jitter=random.random())  # noqa: S311 - spreads retries

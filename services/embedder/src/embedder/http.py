@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from embedder.consumer import Consumer
 from embedder.dead_letters import DeadLetters
 from embedder.gate import Gate
-from embedder.models.model import Model, ModelError
+from embedder.models.model import InputRefused, Model, ModelError
 from embedder.story import Story
 from eventlog.spaces import Space
 
@@ -61,8 +62,8 @@ class _Handlers:
             reasons.append("log_unavailable")
         elif not (parts.story.caught_up.is_set() and parts.consumer.has_caught_up):
             reasons.append("catching_up")
-        if parts.gate.pause is not None and parts.gate.pause.is_said:
-            reasons.append(str(parts.gate.pause.reason))
+        if parts.gate.told is not None:
+            reasons.append(str(parts.gate.told))
         return reasons
 
     async def livez(self, _request: web.Request) -> web.Response:
@@ -80,8 +81,14 @@ class _Handlers:
         return web.json_response(
             {
                 "space": str(self._parts.space),
-                "partitions": self._parts.consumer.partitions_count,
-                "paused": None if pause is None else {"reason": pause.reason, "message": pause.message},
+                "partitions": self._parts.consumer.partitions,
+                "paused": None
+                if pause is None
+                else {
+                    "reason": pause.reason,
+                    "message": pause.message,
+                    "next_try_in_s": round(self._parts.gate.next_try_in_s, 1),
+                },
                 "dead_letters_in_row": self._parts.dead_letters.in_row,
                 "reasons": self._reasons(),
             }
@@ -104,21 +111,31 @@ class _Handlers:
             return _problem(400, "request_invalid", "the text holds half a surrogate pair")
         if not is_short:
             return _problem(413, "text_too_long", f"a query has at most {QUERY_BYTES_MAX} bytes")
+        if self._parts.gate.pause is not None:  # a query may be lost; the provider's wish is not
+            return self._unavailable(f"the provider is paused: {self._parts.gate.pause.message}")
         try:
             embedded = await self._parts.model.embed([text], side)
+        except InputRefused as error:
+            return _problem(422, "text_refused", str(error))
         except ModelError as error:
-            return _problem(503, "model_unavailable", str(error))
+            return self._unavailable(str(error))
         vector = base64.b64encode(embedded.vectors[0]).decode()
         return web.json_response(
             {"space": str(self._parts.space), "dims": self._parts.space.dims, "vector": vector}
         )
 
+    def _unavailable(self, detail: str) -> web.Response:
+        response = _problem(503, "model_unavailable", detail)
+        response.headers["Retry-After"] = str(math.ceil(self._parts.gate.next_try_in_s) or 1)
+        return response
+
     async def probe(self, _request: web.Request) -> web.Response:
-        await self._parts.gate.probe()
+        self._parts.gate.probe()
         return web.json_response({"probing": self._parts.gate.pause is not None}, status=202)
 
     async def go_on(self, _request: web.Request) -> web.Response:
         self._parts.dead_letters.go_on()
+        self._parts.gate.go_on()
         return web.json_response({"continued": True})
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from eventlog.settings import ServiceSettings
 from eventlog.spaces import Space, parse_space
@@ -17,17 +17,23 @@ class EmbedderSettings(ServiceSettings):
     embedding: Annotated[str, AfterValidator(_checked)] = Field(
         "local", validation_alias="PAPERLOG_EMBEDDING", description="the model: provider/model[@dims]"
     )
-    openai_api_key: SecretStr = Field(
-        SecretStr(""), validation_alias="OPENAI_API_KEY", description="key for openai/…"
-    )
     openai_base_url: str = Field(
         "",
         validation_alias="OPENAI_BASE_URL",
         pattern="^(https?://.+)?$",
         description="an OpenAI-compatible server in place of OpenAI",
     )
+    openai_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="OPENAI_API_KEY",
+        description="key for openai/…",
+        validate_default=True,
+    )
     co_api_key: SecretStr = Field(
-        SecretStr(""), validation_alias="CO_API_KEY", description="key for cohere/…"
+        SecretStr(""),
+        validation_alias="CO_API_KEY",
+        description="key for cohere/…",
+        validate_default=True,
     )
     co_api_url: str = Field(
         "",
@@ -50,13 +56,24 @@ class EmbedderSettings(ServiceSettings):
     def space(self) -> Space:
         return parse_space(self.embedding)
 
-    @model_validator(mode="after")
-    def _has_a_key(self) -> "EmbedderSettings":
-        needed = {
-            "openai": ("OPENAI_API_KEY", self.openai_api_key),
-            "cohere": ("CO_API_KEY", self.co_api_key),
-        }
-        name, key = needed.get(self.space.provider, ("", SecretStr("-")))
-        if not key.get_secret_value():
-            raise ValueError(f"{self.embedding} needs {name}")
-        return self
+    @field_validator("openai_api_key")
+    @classmethod
+    def _openai_has_a_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """A server of one's own may need none."""
+        is_asked = _provider(info) == "openai" and not info.data.get("openai_base_url")
+        if is_asked and not value.get_secret_value():
+            raise ValueError(f"{info.data['embedding']} needs it")
+        return value
+
+    @field_validator("co_api_key")
+    @classmethod
+    def _cohere_has_a_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if _provider(info) == "cohere" and not value.get_secret_value():
+            raise ValueError(f"{info.data['embedding']} needs it")
+        return value
+
+
+def _provider(info: ValidationInfo) -> str:
+    """Empty where the model itself is wrong, which is said of the model."""
+    name = info.data.get("embedding")
+    return parse_space(name).provider if name else ""

@@ -7,14 +7,16 @@ The order of effects, and why:
 3. wait until the batch before is in the log: so at most two batches can be lost by a death (P4);
 4. publish this batch in the background; when it is acknowledged, the index knows it and its offset may be committed.
 
-A batch whose attempt was cancelled while it waited for its turn is not asked for, and says nothing.
+A chunk whose attempt is cancelled while it waits for its turn is not asked for, and says nothing. Between 2 and 4 the
+worker holds what is paid for: it is told to stop, not cancelled, and publishes first.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
-from embedder.core import BATCH_CHUNKS, Step, Verdict, plan_batch
+from embedder.core import BATCH_CHUNKS, Identity, Step, Verdict, identity, plan_batch
 from embedder.dead_letters import DeadLetters
 from embedder.gate import Gate, Outcome, Refused, Vector
 from embedder.index import Index
@@ -24,15 +26,20 @@ from embedder.story import Story
 from eventlog.avro import Schemas
 from eventlog.clock import Clock
 from eventlog.envelope import ChunkHeaders, header, read_chunk_headers, seal, unseal
-from eventlog.errors import RecordGone, UnprocessableRecord
+from eventlog.errors import TransientFailure, UnprocessableRecord
 from eventlog.events import ChunkEmbedded, ChunkExtracted, ChunkMessage, ChunkRejected, ChunkRejectionReason
 from eventlog.ids import EmbeddingKey
 from eventlog.log import GroupReader, Log, NewRecord, Record, TopicPartition
-from eventlog.topics import EMBEDDINGS
+from eventlog.logs import Logger
+from eventlog.topics import EMBEDDINGS, RECORD_BYTES_MAX
 
 _BODY = tuple(spec.name for spec in fields(ChunkExtracted) if spec.name != "occurred_at")
 _HEAD = tuple(spec.name for spec in fields(ChunkMessage) if spec.name != "occurred_at")
 POLL_S = 1.0
+EVENT_MORE_BYTES = 4096
+"""What the event of a chunk has around the chunk and the vector, generously."""
+
+logger = Logger("embedder.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,7 @@ class WorkerParts:
     """What all workers of a process share."""
 
     space: str
+    dims: int
     source: str
     log: Log
     schemas: Schemas
@@ -52,6 +60,15 @@ class WorkerParts:
 
 
 @dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk of this space, and the `ce_id` of its record."""
+
+    event: ChunkExtracted
+    cause: str
+    is_too_large: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Said:
     """An event, and the `ce_id` of the record that caused it."""
 
@@ -60,29 +77,75 @@ class _Said:
 
 
 class Worker:
-    def __init__(self, parts: WorkerParts, reader: GroupReader, partition: TopicPartition) -> None:
+    def __init__(
+        self,
+        parts: WorkerParts,
+        reader: GroupReader,
+        partition: TopicPartition,
+        *,
+        crash: Callable[[BaseException], None],
+    ) -> None:
         self._parts = parts
+        self._crash = crash
         self._reader = reader
         self._partition = partition
         self._publishing: asyncio.Task[None] | None = None
         self._on_its_way: dict[EmbeddingKey, Vector] = {}
+        self._said_on_its_way: set[Identity] = set()
+        self._is_holding = False
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
         self.done_offset: int | None = None
         """Everything before it is in the log or needs nothing; it may be committed."""
 
-    async def run(self) -> None:
-        """Until cancelled; `drain` then ends what is on its way."""
-        while True:
+    def start(self) -> None:
+        self._task = self._guarded(self._run())
+
+    def _guarded(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """What nobody expected ends the process, at once and not when somebody looks."""
+
+        def look(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._crash(error)
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(look)
+        return task
+
+    async def stop(self, timeout_s: float) -> None:
+        """Asks for nothing new, and returns when what is paid for is in the log, or the time is up."""
+        self._is_stopping = True
+        steps: list[asyncio.Task[None]] = []
+        if self._task is not None:
+            if not self._is_holding:
+                self._task.cancel()
+            steps.append(self._task)
+        deadline_s = self._parts.clock.monotonic_s() + timeout_s
+        if steps:
+            await asyncio.wait(steps, timeout=timeout_s)
+        if self._publishing is not None:
+            steps.append(self._publishing)
+            left_s = max(0.0, deadline_s - self._parts.clock.monotonic_s())
+            await asyncio.wait([self._publishing], timeout=left_s)
+        for step in steps:
+            step.cancel()
+        if steps:
+            await asyncio.wait(steps)
+
+    async def _run(self) -> None:
+        while not self._is_stopping:
             await self._parts.dead_letters.wait_until_allowed()
-            records = await self._reader.poll(self._partition, records_max=BATCH_CHUNKS, timeout_s=POLL_S)
+            try:
+                records = await self._reader.poll(self._partition, records_max=BATCH_CHUNKS, timeout_s=POLL_S)
+            except TransientFailure as failure:  # nothing was handed out
+                logger.warning("poll.failed", partition=self._partition.partition, why=failure)
+                await asyncio.sleep(POLL_S)
+                continue
             if records:
                 await self._take(records)
 
-    async def drain(self) -> None:
-        if self._publishing is not None:
-            await self._publishing
-
     async def _take(self, records: Sequence[Record]) -> None:
-        chunks: list[tuple[ChunkExtracted, str]] = []
+        chunks: list[_Chunk] = []
         said: list[_Said] = []
         for record in records:
             try:
@@ -92,18 +155,26 @@ class Worker:
                 continue
             if chunk is not None:
                 self._parts.dead_letters.saw_good()
-                chunks.append((chunk, header(record, "ce_id")))
-        said.extend(await self._answer(chunks))
-        # 3. The batch before is in the log before this one is published behind it.
-        await self.drain()
-        self._on_its_way = {
-            one.event.embedding_key: Vector(one.event.vector, 0)
-            for one in said
-            if isinstance(one.event, ChunkEmbedded)
-        }
-        self._publishing = asyncio.create_task(self._publish(said, records[-1].offset + 1))
+                chunks.append(chunk)
+        self._is_holding = True
+        try:
+            answers, is_whole = await self._answer(chunks)
+            said.extend(answers)
+            # 3. The batch before is in the log before this one is published behind it.
+            if self._publishing is not None:
+                await self._publishing
+            self._on_its_way = {
+                one.event.embedding_key: Vector(one.event.vector, 0)
+                for one in said
+                if isinstance(one.event, ChunkEmbedded)
+            }
+            self._said_on_its_way = {identity(one.event) for one in said}
+            next_offset = records[-1].offset + 1 if is_whole else None
+            self._publishing = self._guarded(self._publish(said, next_offset))
+        finally:
+            self._is_holding = False
 
-    def _read(self, record: Record) -> ChunkExtracted | None:
+    def _read(self, record: Record) -> _Chunk | None:
         """The chunk; null when it is another space's. Raises UnprocessableRecord."""
         headers = read_chunk_headers(record)
         if headers.space != self._parts.space:
@@ -113,10 +184,13 @@ class Worker:
             raise UnprocessableRecord("type_unexpected", type(event).__name__)
         if _headers_of(event) != headers:
             raise UnprocessableRecord("headers_contradict", "headers and body name different chunks")
-        return event
+        # Its event holds all of it, the vector, and little else.
+        size = _size_bytes(record) + 4 * self._parts.dims + EVENT_MORE_BYTES
+        return _Chunk(event, header(record, "ce_id"), size > RECORD_BYTES_MAX)
 
     async def _bury(self, record: Record, error: UnprocessableRecord) -> list[_Said]:
         """The dead letter, and its outcome from the headers where they can be read, so that no import waits for it."""
+        await self._parts.dead_letters.wait_until_allowed()
         await self._parts.dead_letters.put(record, reason=error.reason, message=str(error))
         try:
             headers = read_chunk_headers(record)
@@ -135,75 +209,104 @@ class Worker:
         )
         return [_Said(rejected, header(record, "ce_id"))]
 
-    async def _answer(self, chunks: Sequence[tuple[ChunkExtracted, str]]) -> list[_Said]:
-        parts = self._parts
-        steps = plan_batch(
-            [chunk for chunk, _ in chunks],
-            is_published=lambda one: parts.index.is_published(one.import_id, one.attempt, one.chunk_id),
+    async def _answer(self, chunks: Sequence[_Chunk]) -> tuple[list[_Said], bool]:
+        """What is to be said of them; and whether that is all, for who stops does not ask for what is left."""
+        outcomes: dict[EmbeddingKey, Outcome] = {}
+        while True:
+            steps = self._plan(chunks)
+            known = await self._recalled(steps)
+            if known is None:
+                continue  # The index promised what the log does not hold; now it knows better.
+            wanted = [
+                step.chunk
+                for step in steps
+                if step.verdict is Verdict.EMBED and step.chunk.embedding_key not in outcomes
+            ]
+            if not wanted or self._is_stopping:
+                break
+            # One that is cancelled while they wait for their turn takes the others back to the plan.
+            found = await self._parts.gate.embed(
+                [chunk.text for chunk in wanted],
+                is_wanted=lambda: not self._is_stopping and not any(map(self._is_cancelled, wanted)),  # noqa: B023 - asked within this round
+            )
+            outcomes.update(
+                (chunk.embedding_key, one)
+                for chunk, one in zip(wanted, found, strict=True)
+                if one is not None
+            )
+        return [
+            _Said(event, chunk.cause)
+            for step, chunk in zip(steps, chunks, strict=True)
+            if (event := self._event(step, outcomes, known)) is not None
+        ], not wanted
+
+    def _plan(self, chunks: Sequence[_Chunk]) -> list[Step]:
+        index = self._parts.index
+        too_large = {id(chunk.event) for chunk in chunks if chunk.is_too_large}
+        return plan_batch(
+            [chunk.event for chunk in chunks],
+            is_published=lambda one: (
+                identity(one) in self._said_on_its_way
+                or index.is_published(one.import_id, one.attempt, one.chunk_id)
+            ),
             is_cancelled=self._is_cancelled,
-            is_paid=lambda key: key in self._on_its_way or parts.index.place_of(key) is not None,
+            is_paid=lambda key: key in self._on_its_way or index.place_of(key) is not None,
+            is_too_large=lambda one: id(one) in too_large,
         )
-        vectors: dict[EmbeddingKey, Outcome] = {}
-        for step in steps:
-            if (
-                step.verdict is Verdict.REUSE
-                and (known := await self._known(step.chunk.embedding_key)) is not None
-            ):
-                vectors[step.chunk.embedding_key] = known
-        wanted = [step for step in steps if step.verdict is Verdict.EMBED]
-        # What the index promised and the log does not hold is paid like the rest.
-        here = {step.chunk.embedding_key for step in wanted} | set(vectors)
-        lost = {step.chunk.embedding_key: step for step in steps if step.verdict is Verdict.REUSE}
-        wanted.extend(step for key, step in lost.items() if key not in here)
-        # A text that two imports want is asked for as long as one of them does.
-        asked = [step for step in steps if step.verdict is not Verdict.SKIP]
-        outcomes = await parts.gate.embed(
-            [step.chunk.text for step in wanted],
-            is_wanted=lambda: not all(self._is_cancelled(step.chunk) for step in asked),
-        )
-        if outcomes is None:
-            wanted = []
-        billed = {id(step): outcome for step, outcome in zip(wanted, outcomes or (), strict=True)}
-        vectors.update({step.chunk.embedding_key: billed[id(step)] for step in wanted})
-        said = []
-        for step, (_, cause) in zip(steps, chunks, strict=True):
-            event = self._event(step, billed.get(id(step)), vectors.get(step.chunk.embedding_key))
-            if event is not None:
-                said.append(_Said(event, cause))
-        return said
 
     def _is_cancelled(self, chunk: ChunkExtracted) -> bool:
         return self._parts.story.is_cancelled(chunk.import_id, chunk.attempt)
 
-    async def _known(self, key: EmbeddingKey) -> Vector | None:
-        """From the batch on its way, or from the log, where only the right record counts."""
-        if key in self._on_its_way:
-            return self._on_its_way[key]
+    async def _recalled(self, steps: Sequence[Step]) -> dict[EmbeddingKey, Vector] | None:
+        """The vectors that are paid for already; null when one is not where the index says."""
+        here = {step.chunk.embedding_key for step in steps if step.verdict is Verdict.EMBED}
+        known: dict[EmbeddingKey, Vector] = {}
+        for step in steps:
+            key = step.chunk.embedding_key
+            if step.verdict is not Verdict.REUSE or key in here:
+                continue
+            vector = self._on_its_way.get(key) or await self._read_back(key)
+            if vector is None:
+                return None
+            known[key] = vector
+        return known
+
+    async def _read_back(self, key: EmbeddingKey) -> Vector | None:
+        """From the log, where only the right record counts."""
         place = self._parts.index.place_of(key)
         if place is None:
             return None
-        try:
-            event = unseal(self._parts.schemas, await self._parts.log.read_at(EMBEDDINGS, *place)).event
-        except (RecordGone, UnprocessableRecord):
-            event = None
-        if isinstance(event, ChunkEmbedded) and (event.embedding_key, event.space) == (
-            key,
-            self._parts.space,
-        ):
-            return Vector(event.vector, 0)
+        while True:
+            try:
+                record = await self._parts.log.read_at(EMBEDDINGS, *place)
+                event = unseal(self._parts.schemas, record).event
+            except TransientFailure as failure:
+                logger.warning("vector.not_read", partition=place[0], offset=place[1], why=failure)
+                await asyncio.sleep(POLL_S)
+            except UnprocessableRecord:  # gone, or another record
+                break
+            else:
+                if isinstance(event, ChunkEmbedded) and (event.embedding_key, event.space, event.dims) == (
+                    key,
+                    self._parts.space,
+                    self._parts.dims,
+                ):
+                    return Vector(event.vector, 0)
+                break
         self._parts.index.forget(key)
         return None
 
     def _event(
-        self, step: Step, billed: Outcome | None, outcome: Outcome | None
+        self, step: Step, outcomes: Mapping[EmbeddingKey, Outcome], known: Mapping[EmbeddingKey, Vector]
     ) -> ChunkEmbedded | ChunkRejected | None:
         chunk, at = step.chunk, self._parts.clock.now()
+        outcome: Outcome | None = known.get(chunk.embedding_key) or outcomes.get(chunk.embedding_key)
+        is_reused = step.verdict is Verdict.REUSE
         if step.verdict is Verdict.REJECT:
             outcome = Refused(step.reason, "", 0)
         match outcome if step.verdict is not Verdict.SKIP else None:
-            case Vector(data=data):
-                is_reused = billed is None
-                tokens = billed.tokens if isinstance(billed, Vector) else 0
+            case Vector(data=data, tokens=billed):
+                tokens = 0 if is_reused else billed
                 CHUNKS.labels("reused" if is_reused else "embedded").inc()
                 TOKENS.inc(tokens)
                 return ChunkEmbedded(
@@ -227,7 +330,7 @@ class Worker:
                 CHUNKS.labels("skipped").inc()
                 return None
 
-    async def _publish(self, said: Sequence[_Said], next_offset: int) -> None:
+    async def _publish(self, said: Sequence[_Said], next_offset: int | None) -> None:
         if said:
             records, events = self._records(said)
             positions = await self._parts.publisher.publish(records)
@@ -239,7 +342,8 @@ class Worker:
                     ce_id=_ce_id(record),
                     has_vector=isinstance(event, ChunkEmbedded),
                 )
-        self.done_offset = next_offset
+        if next_offset is not None:
+            self.done_offset = next_offset
 
     def _records(self, said: Sequence[_Said]) -> tuple[list[NewRecord], list[ChunkMessage]]:
         records: list[NewRecord] = []
@@ -265,3 +369,8 @@ def _headers_of(chunk: ChunkExtracted) -> ChunkHeaders:
 
 def _ce_id(record: NewRecord) -> str:
     return next(value.decode() for name, value in record.headers if name == "ce_id")
+
+
+def _size_bytes(record: Record) -> int:
+    again = NewRecord(topic=record.topic, key=record.key, value=record.value, headers=record.headers)
+    return again.size_bytes

@@ -7,15 +7,15 @@ import cohere
 import httpx
 from cohere.core.api_error import ApiError
 
+from embedder.core import split_tokens
 from embedder.models.model import (
-    BadAnswer,
+    Checker,
     Embedded,
     InputRefused,
     Misconfigured,
     RateLimited,
     Side,
     Unavailable,
-    checked,
     plain,
     retry_after_s,
 )
@@ -27,6 +27,8 @@ _INPUT_TYPE = {"document": "search_document", "query": "search_query"}
 class CohereModel:
     def __init__(self, space: Space, *, api_key: str, base_url: str, timeout_s: float) -> None:
         self._space = space
+        self._secret = api_key
+        self._checked = Checker(space.dims)
         self._http = httpx.AsyncClient(timeout=timeout_s)
         self._client = cohere.AsyncClientV2(
             api_key=api_key, base_url=base_url or None, timeout=timeout_s, httpx_client=self._http
@@ -44,30 +46,28 @@ class CohereModel:
                 request_options={"max_retries": 0},
             )
         except ApiError as error:
-            raise _mapped(error) from None
+            raise _mapped(error, self._secret) from None
         except httpx.HTTPError as error:  # the SDK lets its transport's errors through
-            raise Unavailable(plain(f"{type(error).__name__}: {error}")) from None
+            raise Unavailable(plain(f"{type(error).__name__}: {error}", secret=self._secret)) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadAnswer(f"the answer is not an embeddings list ({type(error).__name__})") from None
+            raise Unavailable(f"the answer is not an embeddings list ({type(error).__name__})") from None
         vectors = getattr(getattr(answer, "embeddings", None), "base64", None)
         if not isinstance(vectors, list):
-            raise BadAnswer("the answer has no base64 embeddings")
+            raise Unavailable("the answer has no base64 embeddings")
         billed = getattr(getattr(answer, "meta", None), "billed_units", None)
-        tokens = getattr(billed, "input_tokens", None) or 0
-        return Embedded(checked(vectors, len(texts), self._space.dims), max(0, int(tokens)))
+        tokens = max(0, int(getattr(billed, "input_tokens", None) or 0))
+        return Embedded(self._checked(vectors, len(texts)), split_tokens(tokens, texts))
 
     async def close(self) -> None:
         await self._http.aclose()
 
 
-def _mapped(error: ApiError) -> Exception:
-    message = plain(f"{error.status_code}: {error.body}")
+def _mapped(error: ApiError, secret: str) -> Exception:
+    message = plain(f"{error.status_code}: {error.body}", secret=secret)
     headers = {key.lower(): value for key, value in (error.headers or {}).items()}
     match error.status_code:
         case 429:
-            is_quota = (
-                "trial" in message.lower() or "billing" in message.lower() or "quota" in message.lower()
-            )
+            is_quota = any(word in message.lower() for word in ("trial", "billing", "quota"))
             return RateLimited(
                 message, retry_after_s=retry_after_s(headers.get("retry-after")), is_quota=is_quota
             )
@@ -75,7 +75,5 @@ def _mapped(error: ApiError) -> Exception:
             return Misconfigured(message)
         case 400 | 413 | 422:
             return InputRefused(message)
-        case status if status is not None and 200 <= status < 300:
-            return BadAnswer(message)
-        case _:
+        case _:  # also 200, with what the SDK could not read
             return Unavailable(message)

@@ -14,7 +14,7 @@ import numpy as np
 import wordllama
 from wordllama import WordLlama
 
-from embedder.models.model import BadAnswer, Embedded, Misconfigured, Side, checked
+from embedder.models.model import BadAnswer, Checker, Embedded, Misconfigured, Side
 from eventlog.spaces import Space
 
 TEXTS_AT_ONCE = 128
@@ -28,6 +28,7 @@ class LocalModel:
                 f"{space} is not a local model; local/wordllama has {WEIGHTS_DIMS} dimensions or fewer"
             )
         self._dims = space.dims
+        self._checked = Checker(space.dims)
         self._model = WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wordllama")
         self._waiting: list[tuple[list[str], asyncio.Future[Any]]] = []
@@ -41,7 +42,7 @@ class LocalModel:
             self._running = asyncio.create_task(self._run())
         rows = await future
         # Nothing is billed for a model that runs here.
-        return Embedded(checked(list(rows), len(texts), self._dims), 0)
+        return Embedded(self._checked(list(rows), len(texts)), [0] * len(texts))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,10 +3,10 @@ What an embedding model is to the embedder, and the only ways in which one fails
 
 ModelError
 ├── RateLimited     a pause for all workers, until `retry_after_s`; no attempt
-├── Unavailable     time-out, reset, 5xx: again, later
+├── Unavailable     time-out, reset, 5xx, an answer that cannot be read: again, later
 ├── Misconfigured   key, model or dimension: nothing gets better by itself
 ├── InputRefused    one of these texts: find it
-└── BadAnswer       it answered, but not with these texts' vectors; it may have billed them
+└── BadAnswer       it answered with vectors, but not with one that can be used for each text; it has billed them
 
 Vectors leave this package checked: as many as texts, in their order, of the space's dimension, finite, of unit length.
 """
@@ -24,6 +24,8 @@ import numpy as np
 Side = Literal["document", "query"]
 
 MESSAGE_LENGTH_MAX = 300
+_SECRET_LENGTH_MIN = 4
+"""A shorter key is none; taken out, it would only leave holes in words."""
 _SECRET = re.compile(
     r"(?i)(bearer\s+\S+|\b(?:sk|co|key|org|proj)[-_][\w*.-]{4,}|[\w-]*\*{3,}[\w-]*|\b[A-Za-z0-9_-]{24,}\b)"
 )
@@ -58,10 +60,10 @@ class BadAnswer(ModelError):  # noqa: N818 - the name is what came
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Of each text in order: little-endian float32 of unit length; and what the provider billed for all."""
+    """Of each text in order: little-endian float32 of unit length, and its share of what the provider billed."""
 
     vectors: list[bytes]
-    tokens: int
+    tokens: list[int]
 
 
 class Model(Protocol):
@@ -69,9 +71,12 @@ class Model(Protocol):
     async def close(self) -> None: ...
 
 
-def plain(message: object) -> str:
-    """A provider's words without what looks like a key, on one line, cut."""
-    return " ".join(_SECRET.sub("…", str(message)).split())[:MESSAGE_LENGTH_MAX]
+def plain(message: object, *, secret: str = "") -> str:
+    """A provider's words without the key or what looks like one, on one line, cut."""
+    text = str(message)
+    if len(secret) >= _SECRET_LENGTH_MIN:
+        text = text.replace(secret, "…")
+    return " ".join(_SECRET.sub("…", text).split())[:MESSAGE_LENGTH_MAX]
 
 
 def decode(vector: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -88,24 +93,35 @@ def decode(vector: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     raise BadAnswer(f"a vector is {type(vector).__name__}, or holds what are no numbers")
 
 
-def checked(vectors: Sequence[Any], count: int, dims: int) -> list[bytes]:
-    """The vectors of `count` texts. Raises BadAnswer, or Misconfigured when the model has another dimension."""
-    if len(vectors) != count:
-        raise BadAnswer(f"{len(vectors)} vectors for {count} texts")
-    arrays = [decode(vector) for vector in vectors]
-    lengths = {len(array) for array in arrays}
-    if lengths != {dims}:
-        if len(lengths) == 1 and count > 1 and 0 not in lengths:
-            raise Misconfigured(f"the model answers with {lengths.pop()} dimensions, not {dims}")
-        raise BadAnswer(f"vectors of {sorted(lengths)} dimensions, not {dims}")
-    return [_unit(array) for array in arrays]
+class Checker:
+    """Checks what one model answers. It remembers whether a vector of the space's dimension ever came: before that, a
+    lone vector of another dimension speaks against the settings; after it, against its text.
+    """
+
+    def __init__(self, dims: int) -> None:
+        self._dims = dims
+        self._has_seen_right = False
+
+    def __call__(self, vectors: Sequence[Any], count: int) -> list[bytes]:
+        """The vectors of `count` texts. Raises BadAnswer, or Misconfigured when the model has another dimension."""
+        if len(vectors) != count:
+            raise BadAnswer(f"{len(vectors)} vectors for {count} texts")
+        arrays = [decode(vector) for vector in vectors]
+        lengths = {len(array) for array in arrays}
+        self._has_seen_right |= self._dims in lengths
+        if lengths != {self._dims}:
+            if len(lengths) == 1 and 0 not in lengths and (count > 1 or not self._has_seen_right):
+                raise Misconfigured(f"the model answers with {lengths.pop()} dimensions, not {self._dims}")
+            raise BadAnswer(f"vectors of {sorted(lengths)} dimensions, not {self._dims}")
+        return [_unit(array) for array in arrays]
 
 
 def _unit(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
-    length = math.sqrt(float(np.dot(array.astype(np.float64), array.astype(np.float64))))
+    wide = array.astype(np.float64)
+    length = math.sqrt(float(np.dot(wide, wide)))
     if not math.isfinite(length) or length == 0.0:
         raise BadAnswer("a vector is zero or not finite")
-    return (array / np.float32(length)).astype("<f4").tobytes()
+    return (wide / length).astype("<f4").tobytes()
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -10,21 +10,24 @@ from typing import Any
 
 import openai
 
+from embedder.core import split_tokens
 from embedder.models.model import (
     BadAnswer,
+    Checker,
     Embedded,
     InputRefused,
     Misconfigured,
     RateLimited,
     Side,
     Unavailable,
-    checked,
     plain,
     retry_after_s,
 )
 from eventlog.spaces import Space
 
 _OWN_DIMS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
+_NO_KEY = "none"
+"""The SDK wants one; a server of one's own may not."""
 _SHORTENS = tuple(_OWN_DIMS)
 """Models that take `dimensions`; another server's model might refuse the parameter."""
 
@@ -32,8 +35,10 @@ _SHORTENS = tuple(_OWN_DIMS)
 class OpenAIModel:
     def __init__(self, space: Space, *, api_key: str, base_url: str, timeout_s: float) -> None:
         self._space = space
+        self._secret = api_key
+        self._checked = Checker(space.dims)
         self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url or None, max_retries=0, timeout=timeout_s
+            api_key=api_key or _NO_KEY, base_url=base_url or None, max_retries=0, timeout=timeout_s
         )
         is_shortened = space.model in _SHORTENS and _OWN_DIMS[space.model] != space.dims
         self._more: dict[str, Any] = {"dimensions": space.dims} if is_shortened else {}
@@ -46,18 +51,21 @@ class OpenAIModel:
             )
             content = answer.content
         except openai.APIStatusError as error:
-            raise _mapped(error) from None
+            raise _mapped(error, self._secret) from None
         except openai.APIConnectionError as error:  # a time-out is one of these
-            raise Unavailable(plain(f"{type(error).__name__}: {error.__cause__ or error}")) from None
+            why = f"{type(error).__name__}: {error.__cause__ or error}"
+            raise Unavailable(plain(why, secret=self._secret)) from None
         except openai.OpenAIError as error:
-            raise BadAnswer(plain(f"{type(error).__name__}: {error}")) from None
-        return _read(content, len(texts), self._space.dims)
+            raise Unavailable(plain(f"{type(error).__name__}: {error}", secret=self._secret)) from None
+        vectors, tokens = _read(content, len(texts))
+        return Embedded(self._checked(vectors, len(texts)), split_tokens(tokens, texts))
 
     async def close(self) -> None:
         await self._client.close()
 
 
-def _read(content: bytes, count: int, dims: int) -> Embedded:
+def _read(content: bytes, count: int) -> tuple[list[Any], int]:
+    """The vectors in the order of the texts, and the tokens billed."""
     try:
         body = json.loads(content)
         rows = body["data"]
@@ -65,14 +73,14 @@ def _read(content: bytes, count: int, dims: int) -> Embedded:
         usage = body.get("usage") or {}
         tokens = int(usage.get("total_tokens") or usage.get("prompt_tokens") or 0)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadAnswer(f"the answer is not an embeddings list ({type(error).__name__})") from None
+        raise Unavailable(f"the answer is not an embeddings list ({type(error).__name__})") from None
     if len(rows) != count or set(by_index) != set(range(count)):
         raise BadAnswer(f"{len(rows)} vectors with {len(by_index)} indexes for {count} texts")
-    return Embedded(checked([by_index[index] for index in range(count)], count, dims), max(0, tokens))
+    return [by_index[index] for index in range(count)], max(0, tokens)
 
 
-def _mapped(error: openai.APIStatusError) -> Exception:
-    message = plain(f"{error.status_code}: {error.message}")
+def _mapped(error: openai.APIStatusError, secret: str) -> Exception:
+    message = plain(f"{error.status_code}: {error.message}", secret=secret)
     match error.status_code:
         case 429:
             is_quota = error.code in ("insufficient_quota", "billing_hard_limit_reached")

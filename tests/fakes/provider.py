@@ -60,6 +60,8 @@ class FakeProvider:
     """Texts that hold this are refused, as a vendor refuses what is too long."""
     spoils: str = "\x00"
     """Texts that hold this get a vector of zeros, always."""
+    scale: float = 1.0
+    """Length of the vectors: not every vendor's are of unit length."""
     faults: deque[Fault] = field(default_factory=deque)
     billed: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[float, int, str]] = field(default_factory=list)
@@ -137,7 +139,7 @@ class FakeProvider:
             await asyncio.sleep(self.latency_s)
         if kind == "late":
             await asyncio.sleep(3600)
-        vectors: list[Any] = [vector_of(text, model, dims) for text in texts]
+        vectors: list[Any] = [self.scale * vector_of(text, model, dims) for text in texts]
         for number, text in enumerate(texts):
             if self.spoils in text:
                 vectors[number] = np.zeros(dims, dtype=np.float32)

@@ -142,6 +142,8 @@ class Stack:
             common = {
                 "KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap,
                 "PAPERLOG_PREFIX": "",
+                # One process of each kind: as a static member of its group it comes back without a rebalance.
+                "PAPERLOG_INSTANCE": "1",
                 "PAPERLOG_HTTP_HOST": HOST,
                 "PAPERLOG_HTTP_PORT": str(port),
                 "PAPERLOG_DATA_DIR": str(self.data / (folder or name)),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from aiohttp import web
+
 from eventlog import logs
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.clock import SystemClock
@@ -25,7 +26,6 @@ from eventlog.log import TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import load
 from eventlog.topics import DLQ, EMBEDDINGS, IMPORTS, topic_table
-
 from graph_writer.apply import Applier
 from graph_writer.consumer import Reading
 from graph_writer.dead_letters import GROUP, TOPIC, DeadLetters

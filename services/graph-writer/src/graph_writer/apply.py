@@ -11,9 +11,10 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+
 from eventlog.avro import Schemas
 from eventlog.clock import Clock
-from eventlog.envelope import header, read_chunk_headers
+from eventlog.envelope import chunk_headers, header, read_chunk_headers
 from eventlog.errors import UnprocessableRecord
 from eventlog.events import (
     ChunkEmbedded,
@@ -29,7 +30,6 @@ from eventlog.ids import DocumentId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.spaces import parse_space
 from eventlog.topics import EMBEDDINGS, IMPORTS, topic_table
-
 from graph_writer import core, graph
 from graph_writer.core import Arrival, Draft, Known, Mark, Plan, ReadTo, Settlement
 from graph_writer.dead_letters import DeadLetters
@@ -72,6 +72,7 @@ class Applier:
         self._schemas = schemas
         self._kafka = log
         self._clock = clock
+        self._header_names: frozenset[str] | None = None
         imports_events = topic_table()[IMPORTS].events
         self._ours = {f"paperlog.{cls.__name__}" for cls in _OURS}
         self._skipped = {f"paperlog.{name}" for name in imports_events} - self._ours
@@ -119,7 +120,7 @@ class Applier:
             event = self._schemas.decode(record.value)
             if not isinstance(event, ChunkEmbedded | ChunkRejected):
                 raise UnprocessableRecord("type_unexpected", type(event).__name__)
-            read_chunk_headers(record)
+            self._check_headers(event, record)
             if isinstance(event, ChunkRejected):
                 arrival = core.arrival_of_rejected(event, record.partition, record.offset)
             else:
@@ -130,6 +131,13 @@ class Applier:
             return self._named(record, event, error.reason)
         await self._dead_letters.saw_good()
         return arrival
+
+    def _check_headers(self, event: ChunkEmbedded | ChunkRejected, record: Record) -> None:
+        """They must all be there; what they say is read only where the value cannot be."""
+        if self._header_names is None:
+            self._header_names = frozenset(name for name, _ in chunk_headers(event)) | {"ce_id", "ce_type"}
+        if not self._header_names <= {name for name, _ in record.headers}:
+            raise UnprocessableRecord("headers_invalid", "one is missing")
 
     def _named(self, record: Record, event: Message | None, why: str) -> Arrival | None:
         if isinstance(event, ChunkEmbedded | ChunkRejected):
@@ -161,9 +169,7 @@ class Applier:
 
     async def _known(self, arrivals: Sequence[Arrival]) -> Known:
         """Looks at what is there: a few points by id in each collection concerned."""
-        papers = await self._store.get(
-            GRAPH.name, {one.document_id for one in arrivals}, fields=("marks",)
-        )
+        papers = await self._store.get(GRAPH.name, {one.document_id for one in arrivals}, fields=("marks",))
         markers = await self._store.get(
             GRAPH.name, {one.marker_id for one in arrivals}, fields=("revision", "attempt")
         )
@@ -289,7 +295,9 @@ class Applier:
         record = await self._kafka.read_at(IMPORTS, 0, offset)
         event = self._schemas.decode(record.value)
         if not isinstance(event, DocumentParsed) or event.document_id != document:
-            raise UnprocessableRecord("parsed_offset_invalid", f"{IMPORTS}@{offset} is not its DocumentParsed")
+            raise UnprocessableRecord(
+                "parsed_offset_invalid", f"{IMPORTS}@{offset} is not its DocumentParsed"
+            )
         return event
 
     async def _paper(self, document: DocumentId) -> dict[str, Any]:
@@ -301,13 +309,13 @@ class Applier:
         kept = chunks | {edge.id for edge in plan.edges}
         swept = 0
         for collection in self._opened.collections:
-            held = await self._held(collection.name, parsed.document_id)
+            held = await self.held(collection.name, parsed.document_id)
             gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept)
             await self._store.delete(collection.name, gone)
             swept += len(gone)
         return swept
 
-    async def _held(self, collection: str, document: DocumentId) -> list[core.Held]:
+    async def held(self, collection: str, document: DocumentId) -> list[core.Held]:
         held: list[core.Held] = []
         after: UUID | None = None
         fields = ("part", "revision", "chunk_id")

@@ -14,13 +14,14 @@ from typing import Any
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
 from eventlog.kafka import SESSION_TIMEOUT_MS, connection, consumer_options
 from eventlog.log import Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
 from eventlog.topics import Names
-from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
 
 BATCH = 5
 WITHIN_S = 0.1
@@ -68,7 +69,11 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust shi
         # They only show lag; an outage of the broker must not end the process over them.
         try:
             await self._ensure_consumer().commit(
-                {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items() if tp in self.assignment()}
+                {
+                    driver.ensure_aiokafka_TP(tp): offset
+                    for tp, offset in offsets.items()
+                    if tp in self.assignment()
+                }
             )
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing depends on it
             _log.warning("offsets.not_committed", error=error)
@@ -117,7 +122,9 @@ class _App(faust.App):  # type: ignore[misc]  # Faust ships no types here
 
 
 for _cls in (_Thread, _Consumer, _Producer, _Transport, _App):
-    _cls.logger = logging.getLogger("faust.graph_writer")  # else mode logs under this module's name, as if it were us
+    _cls.logger = logging.getLogger(
+        "faust.graph_writer"
+    )  # else mode logs under this module's name, as if it were us
 
 
 class Reading:
@@ -221,9 +228,7 @@ class Reading:
         """Whatever goes wrong here ends the process: returning or raising would acknowledge the batch."""
         try:
             self._is_busy = True
-            records = [
-                record for message in messages if (record := self._expected(message)) is not None
-            ]
+            records = [record for message in messages if (record := self._expected(message)) is not None]
             if records:
                 await self._handle(records)
             self._is_busy = False

@@ -411,9 +411,7 @@ class Held:
     name: UUID
 
 
-def plan_sweep(
-    held: Iterable[Held], *, part: Part, revision: int, kept: Collection[UUID]
-) -> list[UUID]:
+def plan_sweep(held: Iterable[Held], *, part: Part, revision: int, kept: Collection[UUID]) -> list[UUID]:
     """What the content of `revision` takes away: older points of its part, and its own that it does not list."""
     return [
         one.id
@@ -458,5 +456,3 @@ def read_marks(payload: Payload) -> dict[Part, Mark]:
 
 def write_marks(payload: Payload, marks: Marks) -> Payload:
     return {**payload, "marks": {part.value: [m.revision, m.parsed_offset] for part, m in marks.items()}}
-
-

@@ -13,7 +13,6 @@ from eventlog.envelope import dead_letter
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.topics import Names
-
 from graph_writer.health import Health
 from graph_writer.opened import OpenedStore
 from graph_writer.sender import Sender

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from eventlog.events import DocumentParsed, DocumentPart, Part
 from eventlog.ids import author_id, edge_id, normalise_name, normalise_person
-
 from graph_writer.core import Draft, Payload, display_name
 
 PAPER = "Paper"
@@ -50,7 +49,10 @@ def plan_graph(parsed: DocumentParsed) -> DocumentGraph:
 def graph_hash(graph: DocumentGraph, parts: tuple[Part, ...]) -> str:
     """Over what this revision says of those parts, whatever its number is."""
     said = [
-        (str(draft.id), {key: value for key, value in draft.payload.items() if key not in ("revision", "attempt")})
+        (
+            str(draft.id),
+            {key: value for key, value in draft.payload.items() if key not in ("revision", "attempt")},
+        )
         for draft in (graph.paper, *graph.shared, *graph.edges)
         if draft.payload.get("part", Part.BIBLIOGRAPHIC) in parts
     ]
@@ -127,7 +129,9 @@ def _concepts(parsed: DocumentParsed) -> Iterator[tuple[Draft | None, Draft]]:
         said: Payload = {"name": concept.name, "score": round(concept.score, 6)}
         yield (
             Draft(id=concept.concept_id, payload=node, order=None),
-            _edge(parsed, parsed.document_id, DISCUSSES_CONCEPT, concept.concept_id, Part.BIBLIOGRAPHIC, said),
+            _edge(
+                parsed, parsed.document_id, DISCUSSES_CONCEPT, concept.concept_id, Part.BIBLIOGRAPHIC, said
+            ),
         )
         for index in concept.chunk_indexes:
             place = part_of_index(parsed.parts, index)
@@ -136,9 +140,7 @@ def _concepts(parsed: DocumentParsed) -> Iterator[tuple[Draft | None, Draft]]:
                 yield None, _edge(parsed, chunk, MENTIONS, concept.concept_id, part, {})
 
 
-def _edge(
-    parsed: DocumentParsed, source: UUID, type_: str, target: UUID, part: Part, said: Payload
-) -> Draft:
+def _edge(parsed: DocumentParsed, source: UUID, type_: str, target: UUID, part: Part, said: Payload) -> Draft:
     payload = {
         "project_id": str(parsed.project_id),
         "document_id": str(parsed.document_id),

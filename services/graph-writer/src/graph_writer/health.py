@@ -1,7 +1,6 @@
 """Why this process is not ready, as short words that `/readyz` shows. Alive it is as long as it answers."""
 
 
-
 class Health:
     """`starting`, `standby`, `catching_up`, `log_down`, `store_down`, `dead_letters`."""
 

@@ -15,7 +15,6 @@ from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.spaces import parse_space
 from eventlog.topics import EMBEDDINGS, IMPORTS
-
 from graph_writer.core import NOTHING_READ, ReadTo, advanced, lowest, position_id
 from graph_writer.stores.store import Collection, Point, Store, StoreLost, StoreMismatch, Swap, Where
 from graph_writer.words import KEYWORDS
@@ -88,9 +87,7 @@ class OpenedStore:
 
     async def check_log(self, log: Log) -> None:
         """Raises StoreMismatch when the log is not the one that was read: wiped, cut, or another cluster's."""
-        seen = {
-            (at, read_to) for positions in self._positions.values() for at, read_to in positions.items()
-        }
+        seen = {(at, read_to) for positions in self._positions.values() for at, read_to in positions.items()}
         ends = {topic: await log.ends(topic) for topic in TOPICS}
         begins = {topic: await log.begins(topic) for topic in TOPICS}
         for at, read_to in sorted(seen, key=lambda one: (one[0].topic, one[0].partition, one[1].offset)):
@@ -114,9 +111,7 @@ class OpenedStore:
         collection = collection_of(space)
         present = self._positions[GRAPH.name]
         await self.store.open(collection)
-        found = await self.store.get(
-            collection.name, [position_id(at.topic, at.partition) for at in present]
-        )
+        found = await self.store.get(collection.name, [position_id(at.topic, at.partition) for at in present])
         missing = [
             Point(id=id_, payload=_position_payload(at, read_to))
             for at, read_to in present.items()
@@ -133,7 +128,9 @@ class OpenedStore:
             for at, read_to in present.items()
         }
         if any(positions[at].offset < read_to.offset for at, read_to in present.items()):
-            raise StoreLost(f"{collection.name} was found behind the others; it is read again from where it is")
+            raise StoreLost(
+                f"{collection.name} was found behind the others; it is read again from where it is"
+            )
         self._spaces[space] = collection
         self._positions[collection.name] = positions
         _log.info("collection.opened", collection=collection.name, space=space)

@@ -9,7 +9,6 @@ from eventlog.clock import Clock
 from eventlog.events import WritingContinued, WritingPaused, WritingPauseReason
 from eventlog.logs import Logger
 from eventlog.retry import RetryPolicy
-
 from graph_writer.health import Health
 from graph_writer.opened import OpenedStore
 from graph_writer.sender import Sender

@@ -18,7 +18,9 @@ from eventlog.topics import IMPORTS
 
 _log = Logger("graph_writer.projects")
 
-_WANTED = {f"paperlog.{cls.__name__}" for cls in (ProjectCreated, ProjectSpaceMoveStarted, ProjectSpaceChanged)}
+_WANTED = {
+    f"paperlog.{cls.__name__}" for cls in (ProjectCreated, ProjectSpaceMoveStarted, ProjectSpaceChanged)
+}
 _PARTITION = TopicPartition(IMPORTS, 0)
 
 
@@ -52,7 +54,9 @@ class Projects:
     async def _wait_to_pass(self, revision: int) -> None:
         ends = await self._kafka.ends(IMPORTS)
         if revision >= ends[0]:
-            raise UnprocessableRecord("revision_unknown", f"{revision} is not on {IMPORTS}, which ends at {ends[0]}")
+            raise UnprocessableRecord(
+                "revision_unknown", f"{revision} is not on {IMPORTS}, which ends at {ends[0]}"
+            )
         async with self._moved:
             await self._moved.wait_for(lambda: self._position > revision)
 

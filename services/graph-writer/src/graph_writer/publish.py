@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from eventlog.clock import Clock
 from eventlog.events import DocumentSettled
 from eventlog.log import TopicPartition
-
 from graph_writer.apply import Applied
 from graph_writer.core import ReadTo, Settlement, plan_settlements
 from graph_writer.opened import OpenedStore

@@ -17,7 +17,6 @@ from eventlog.log import Log, NewRecord, Writer
 from eventlog.logs import Logger
 from eventlog.retry import RetryPolicy
 from eventlog.topics import IMPORTS
-
 from graph_writer.health import Health
 
 SOURCE = "graph-writer"

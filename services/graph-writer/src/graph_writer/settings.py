@@ -3,8 +3,9 @@
 from enum import StrEnum
 from pathlib import Path
 
-from eventlog.settings import ServiceSettings
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from eventlog.settings import ServiceSettings
 
 
 class StoreKind(StrEnum):

@@ -10,7 +10,6 @@ from eventlog.clock import Clock
 from eventlog.events import StoreOpened, StorePosition
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
-
 from graph_writer.apply import Applier
 from graph_writer.consumer import Crash, Reading
 from graph_writer.core import ReadTo
@@ -68,15 +67,11 @@ class Writer:
             lowest = await self._patience.wait_out(lambda: self._opened.read_positions(partitions))
             starts = await self._inside_log(lowest)
             positions = tuple(
-                StorePosition(
-                    collection=name, topic=at.topic, partition=at.partition, offset=read_to.offset
-                )
+                StorePosition(collection=name, topic=at.topic, partition=at.partition, offset=read_to.offset)
                 for name, found in self._opened.positions.items()
                 for at, read_to in sorted(found.items(), key=lambda one: (one[0].topic, one[0].partition))
             )
-            opened = StoreOpened(
-                occurred_at=self._clock.now(), store_id=self._opened.id, positions=positions
-            )
+            opened = StoreOpened(occurred_at=self._clock.now(), store_id=self._opened.id, positions=positions)
             await self._sender.say([(opened, "")])
             self._ends = {
                 TopicPartition(topic, partition): end
@@ -138,6 +133,12 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - the group finds out by itself
             _log.warning("group.not_left", error=error)
 
+    async def lag_count(self) -> int:
+        """Records between what is written and the end of the log, of the partitions read here."""
+        ends = {topic: await self._kafka.ends(topic) for topic in TOPICS}
+        done = self.reading.next_offsets
+        return sum(max(0, ends[at.topic][at.partition] - offset) for at, offset in done.items())
+
     async def _inside_log(self, lowest: Mapping[TopicPartition, ReadTo]) -> dict[TopicPartition, int]:
         """Retention may have taken what a store has not read: then it goes on from where the log starts."""
         begins = {topic: await self._kafka.begins(topic) for topic in TOPICS}
@@ -146,7 +147,11 @@ class Writer:
             begin = begins[at.topic][at.partition]
             if read_to.offset < begin:
                 _log.error(
-                    "history.gone", topic=at.topic, partition=at.partition, position=read_to.offset, begin=begin
+                    "history.gone",
+                    topic=at.topic,
+                    partition=at.partition,
+                    position=read_to.offset,
+                    begin=begin,
                 )
             starts[at] = max(read_to.offset, begin)
         return starts

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import numpy as np
 import qdrant_edge as edge
-from eventlog.logs import Logger
 
+from eventlog.logs import Logger
 from graph_writer.stores.store import (
     Collection,
     Hit,
@@ -32,6 +32,9 @@ from graph_writer.stores.store import (
 
 DENSE = "dense"
 WORDS = "words"
+STEP = 8_000
+"""Points written between two sealings; half of it from `LARGE_DIMS` on."""
+LARGE_DIMS = 768
 SETTINGS_ID = UUID("00000000-0000-0000-0000-000000000001")
 """The point of each collection that says how it was made."""
 
@@ -91,10 +94,9 @@ class EdgeStore:
 
     is_shared = False
 
-    def __init__(self, folder: Path, lock: FolderLock, *, seal_every_points: int = 8_000) -> None:
+    def __init__(self, folder: Path, lock: FolderLock) -> None:
         self._folder = folder
         self._lock = lock
-        self._step = seal_every_points
         self._shards: dict[str, _Shard] = {}
 
     async def names(self) -> set[str]:
@@ -104,20 +106,16 @@ class EdgeStore:
         if collection.name in self._shards:
             return
         folder = self._folder / collection.name
-        config = _config(collection, self._step)
+        step = STEP if collection.dims <= LARGE_DIMS else STEP // 2
+        config = _config(collection, step)
         settings = {"kind": "settings", "space": collection.space, "keywords": collection.keywords}
         if (folder / "edge_config.json").is_file():
             shard = edge.EdgeShard.load(str(folder), config)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             shard = edge.EdgeShard.create(str(folder), config)
-            uuids = ("project_id", "document_id")
-            for name in uuids:
-                shard.update(edge.UpdateOperation.create_field_index(name, edge.UuidIndexParams(memory=_COLD)))
-            shard.update(
-                edge.UpdateOperation.create_field_index("kind", edge.KeywordIndexParams(memory=_COLD))
-            )
-        opened = _Shard(shard, folder, folder.stat().st_ino, collection.has_words, self._step)
+        _index(shard)
+        opened = _Shard(shard, folder, folder.stat().st_ino, collection.has_words, step)
         self._shards[collection.name] = opened
         found = shard.retrieve([SETTINGS_ID], True, False)
         if not found:
@@ -265,6 +263,19 @@ def _config(collection: Collection, step: int) -> Any:
         ),
         max_search_threads=1,
     )
+
+
+def _index(shard: Any) -> None:
+    """Also where a death came between the making of the shard and of its indexes."""
+    wanted = {
+        "project_id": edge.UuidIndexParams(memory=_COLD),
+        "document_id": edge.UuidIndexParams(memory=_COLD),
+        "kind": edge.KeywordIndexParams(memory=_COLD),
+    }
+    there = shard.info().payload_schema
+    for name, how in wanted.items():
+        if name not in there:
+            shard.update(edge.UpdateOperation.create_field_index(name, how))
 
 
 def _vectors(point: Point, has_dense: bool) -> dict[str, Any]:

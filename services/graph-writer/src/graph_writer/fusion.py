@@ -1,0 +1,61 @@
+"""Ranks what two lists found: by meaning and by words, fused by score (DBSF). Pure.
+
+Each list's scores are put on the scale of their own distribution, mean ± 3 standard deviations, and added: a passage
+that both lists found stands above one that a single list found equally well.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    id: UUID
+    score: float
+    found_by: tuple[str, ...]
+
+
+def fuse(lists: Mapping[str, Sequence[tuple[UUID, float]]]) -> list[Ranked]:
+    """Best first; one list alone keeps its own scores and order."""
+    filled = {name: found for name, found in lists.items() if found}
+    if len(filled) == 1:
+        ((name, found),) = filled.items()
+        return [Ranked(id=id_, score=score, found_by=(name,)) for id_, score in found]
+    scores: dict[UUID, float] = {}
+    by: dict[UUID, tuple[str, ...]] = {}
+    for name, found in filled.items():
+        normalised = _normalised([score for _, score in found])
+        for (id_, _), score in zip(found, normalised, strict=True):
+            scores[id_] = scores.get(id_, 0.0) + score
+            by[id_] = (*by.get(id_, ()), name)
+    ranked = sorted(scores, key=lambda id_: (-scores[id_], str(id_)))
+    return [Ranked(id=id_, score=scores[id_], found_by=by[id_]) for id_ in ranked]
+
+
+def _normalised(scores: Sequence[float]) -> list[float]:
+    if len(scores) < 2:
+        return [0.5] * len(scores)
+    mean = statistics.fmean(scores)
+    deviation = statistics.stdev(scores, xbar=mean)
+    if deviation == 0.0:
+        return [0.5] * len(scores)
+    low = mean - 3 * deviation
+    return [(score - low) / (6 * deviation) for score in scores]
+
+
+def spread(
+    ranked: Sequence[Ranked], document_of: Mapping[UUID, str], *, limit: int, each: int
+) -> list[Ranked]:
+    """At most `each` of one document, so that one long thesis does not hide the others."""
+    taken: dict[str, int] = {}
+    out: list[Ranked] = []
+    for one in ranked:
+        document = document_of[one.id]
+        if taken.get(document, 0) < each:
+            taken[document] = taken.get(document, 0) + 1
+            out.append(one)
+            if len(out) == limit:
+                break
+    return out

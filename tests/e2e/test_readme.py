@@ -15,6 +15,11 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
+from embedder.settings import EmbedderSettings
+from eventlog.settings import ServiceSettings
+from graph_writer.settings import Settings as GraphWriterSettings
+from ingest.settings import IngestSettings
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 READY_S_MAX = 90
@@ -134,6 +139,16 @@ def test_the_program_in_the_readme_is_the_one_that_is_run():
     (block,) = _blocks("python")
     program = (ROOT / "examples/read_events.py").read_text(encoding="utf-8")
     assert program.partition('"""\n\n')[2] == block
+
+
+@pytest.mark.parametrize("settings", [IngestSettings, EmbedderSettings, GraphWriterSettings])
+def test_every_setting_stands_in_the_readme(settings: type[ServiceSettings]):
+    names = set()
+    for field in settings.model_fields.values():
+        alias = field.validation_alias
+        names |= {alias} if isinstance(alias, str) else set(getattr(alias, "choices", ()))
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in README} == set()
 
 
 def test_every_make_target_of_the_readme_is_there():

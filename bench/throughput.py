@@ -8,6 +8,7 @@ texts needs so many requests one after the other, and nothing can be faster than
 import argparse
 import asyncio
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def measure(folder: Path, corpus: Path, latency_ms: int) -> dict[str, Any]:
         "requests_of_largest_partition": requests,
         "ceiling_per_s": round(ceiling, 1) if ceiling else None,
         "share_of_ceiling": round(rate / ceiling, 3) if ceiling else None,
+        "restarted": imported.restarted,
+        "load_average": os.getloadavg()[0],
         "cpu_us_per_chunk": {name: round(cpu / chunks * 1e6) for name, cpu in imported.cpu_s.items()},
     }
 
@@ -106,6 +109,8 @@ def show(results: list[dict[str, Any]]) -> None:
         ],
     )
     for each in results:
+        if each["restarted"]:
+            print(f"{each['latency_ms']} ms: died on the way: {', '.join(each['restarted'])}")
         if each["latency_ms"]:
             reached = (each["share_of_ceiling"] or 0) >= TO_REACH_SHARE
             wanted = f"{TO_REACH_SHARE:.0%} of the ceiling"

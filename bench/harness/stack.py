@@ -117,7 +117,7 @@ class Stack:
         with Service(self.url, say=lambda text: print(text, file=sys.stderr)) as service:
             uploaded = upload(service, select([folder]), lambda _file, _is_sent: None)
             body = {"source": source_of(kind, uploaded), "project": project}
-            before_cpu, asked_at = self.cpu_s(), time.time()
+            before_pids, before_cpu, asked_at = self.pids(), self.cpu_s(), time.time()
             _, accepted = service.post("/api/imports", body, headers={"Idempotency-Key": f"bench-{project}"})
             import_id = str(accepted["import_id"])
             status = self._ended_status(service, import_id)
@@ -126,6 +126,7 @@ class Stack:
             import_id=import_id,
             status=status,
             seconds=ended_at - asked_at,
+            restarted=tuple(name for name, pid in self.pids().items() if before_pids.get(name) != pid),
             cpu_s={name: after_cpu[name] - before_cpu.get(name, 0.0) for name in after_cpu},
         )
 
@@ -149,6 +150,8 @@ class Imported:
     status: dict[str, Any]
     seconds: float
     cpu_s: dict[str, float]
+    restarted: tuple[str, ...]
+    """Services that died on the way: their processor time is not whole, and the rate is not the usual one."""
 
     @property
     def chunk_count(self) -> int:

@@ -32,6 +32,5 @@ class ManualClock:
         return self._monotonic_s
 
     def advance(self, seconds: float) -> None:
-
         self._now += timedelta(seconds=seconds)
         self._monotonic_s += seconds

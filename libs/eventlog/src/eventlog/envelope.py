@@ -186,5 +186,14 @@ def dead_letter(
         ("dlq_at", at.isoformat().encode()),
     ]
     return NewRecord(
-        topic=topic, key=record.key, value=record.value, headers=record.headers + tuple(added), partition=0
+        topic=topic,
+        key=_kept_key(record),
+        value=record.value,
+        headers=record.headers + tuple(added),
+        partition=0,
     )
+
+
+def _kept_key(record: Record) -> bytes | None:
+    # aiokafka sends no record without key and value (an assertion); an empty key stands for none there.
+    return b"" if record.key is None and record.value is None else record.key

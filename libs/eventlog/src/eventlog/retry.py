@@ -16,5 +16,6 @@ class RetryPolicy:
         """Seconds before try `attempt + 1` (`attempt` counts from 1); `jitter` in [0, 1] is drawn by the caller."""
         if retry_after_s is not None:
             return min(max(retry_after_s, 0.0), self.retry_after_s_max)
-        full = min(self.backoff_s_max, self.backoff_s_first * 2.0 ** (max(attempt, 1) - 1))
+        doublings = min(max(attempt, 1) - 1, 64)  # beyond, a float overflows
+        full = min(self.backoff_s_max, self.backoff_s_first * 2.0**doublings)
         return full * (0.75 + 0.5 * jitter)

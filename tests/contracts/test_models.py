@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tests.fakes.provider import Fault, FakeProvider, running
+from tests.fakes.provider import FakeProvider, Fault, running
 
 from embedder.models.cohere import CohereModel
 from embedder.models.local import LocalModel

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.provider import FakeProvider
+
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.envelope import Envelope, seal, unseal
 from eventlog.events import (
@@ -34,7 +36,6 @@ from eventlog.kafka import KafkaLog
 from eventlog.log import NewRecord, Record, TopicPartition
 from eventlog.settings import ServiceSettings
 from eventlog.topics import CHUNKS, DLQ, EMBEDDINGS, IMPORTS, topic_table
-from tests.fakes.provider import FakeProvider
 
 SPACE = "openai/test-embedding@64:1"
 SLUG = "openai-test-embedding-64-1"
@@ -43,10 +44,12 @@ SCHEMAS = Schemas(schemas_dir())
 Identity = tuple[ImportId, int, ChunkId]
 
 
-async def until(condition: Callable[[], Any], why: Callable[[], Any] = str, timeout_s: float = WAIT_S) -> None:
+async def until(
+    condition: Callable[[], Any], why: Callable[[], Any] = str, timeout_s: float = WAIT_S
+) -> None:
     try:
         async with asyncio.timeout(timeout_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for is another process
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(why()) from None
@@ -128,6 +131,16 @@ class Library:
     async def pauses(self) -> list[EmbeddingPaused | EmbeddingContinued]:
         events = [unseal(SCHEMAS, record).event for record in await self.read(IMPORTS)]
         return [one for one in events if isinstance(one, EmbeddingPaused | EmbeddingContinued)]
+
+    async def count_to(self, topic: str, count: int) -> list[Record]:
+        """The records of a topic as soon as there are so many."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while sum((await self.log.ends(topic)).values()) < count:  # noqa: ASYNC110 - another process writes
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{len(await self.read(topic))} of {count} records") from None
+        return await self.read(topic)
 
     async def answered(self, chunks: Iterable[ChunkExtracted], timeout_s: float = WAIT_S) -> list[Any]:
         """One event for each chunk, in order, as soon as all of them are in the log."""
@@ -240,9 +253,14 @@ class Embedder:
 
 
 @asynccontextmanager
-async def log_of(bootstrap: str, prefix: str, folder: Path, *, group: str = f"embedder-{SLUG}") -> AsyncIterator[KafkaLog]:
+async def log_of(
+    bootstrap: str, prefix: str, folder: Path, *, group: str = f"embedder-{SLUG}"
+) -> AsyncIterator[KafkaLog]:
     settings = ServiceSettings(
-        KAFKA_BOOTSTRAP_SERVERS=bootstrap, PAPERLOG_PREFIX=prefix, PAPERLOG_HTTP_PORT=0, PAPERLOG_DATA_DIR=folder
+        KAFKA_BOOTSTRAP_SERVERS=bootstrap,
+        PAPERLOG_PREFIX=prefix,
+        PAPERLOG_HTTP_PORT=0,
+        PAPERLOG_DATA_DIR=folder,
     )  # type: ignore[call-arg]  # the names of the environment
     log = KafkaLog(settings)
     table = topic_table()
@@ -254,8 +272,12 @@ async def log_of(bootstrap: str, prefix: str, folder: Path, *, group: str = f"em
         await log.close()
 
 
-def environment(bootstrap: str, prefix: str, provider: FakeProvider | None) -> dict[str, str]:
+def environment(
+    bootstrap: str, prefix: str, provider: FakeProvider | None, instance: str = "one"
+) -> dict[str, str]:
+    """With a name that it keeps, a process that died comes back without waiting for the group to miss it."""
     env = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap, "PAPERLOG_PREFIX": prefix, "PYTHONUNBUFFERED": "1"}
+    env |= {"PAPERLOG_INSTANCE": instance}
     if provider is not None:
         env |= {"OPENAI_BASE_URL": f"{provider.url}/v1", "OPENAI_API_KEY": "sk-canary-key-of-this-test"}
         env |= {"PAPERLOG_EMBEDDING": SPACE}

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 import uuid
 from dataclasses import replace
@@ -43,6 +44,10 @@ OBEYED_S_MAX = 600.0
 """Another clock may be wrong."""
 
 
+class WrongSetting(Exception):  # noqa: N818 - it says what the operator has to look at
+    """Only the log or the model could prove it wrong."""
+
+
 def build_model(settings: EmbedderSettings) -> Model:
     """Only the provider that is asked for is imported: each costs 50 MB."""
     space = settings.space
@@ -78,7 +83,7 @@ def _topics(group: str) -> list[Topic]:
 
 
 async def _make_topics(log: KafkaLog, group: str) -> None:
-    """Waits for the brokers; raises ValueError where partition counts differ, for ours are the ones read."""
+    """Waits for the brokers; raises WrongSetting where partition counts differ, for ours are the ones read."""
     while True:
         try:
             await log.ensure_topics(_topics(group))
@@ -87,8 +92,10 @@ async def _make_topics(log: KafkaLog, group: str) -> None:
             logger.warning("log.unavailable", why=failure)
             await asyncio.sleep(START_RETRY_S)
             continue
+        except ValueError as error:
+            raise WrongSetting(str(error)) from None
         if chunks != embeddings:
-            raise ValueError(
+            raise WrongSetting(
                 f"{CHUNKS} has {chunks} partitions and {EMBEDDINGS} {embeddings}; they must be as many"
             )
         return
@@ -148,11 +155,16 @@ async def run(settings: EmbedderSettings) -> int:
     own = f"{source}/{uuid.uuid4().hex[:12]}"  # other processes obey what this one says of the provider
     data = Path(settings.data_dir)
     log = KafkaLog(settings)
-    model = build_model(settings)
+    try:
+        model = build_model(settings)
+    except Misconfigured as error:
+        raise WrongSetting(str(error)) from None
     stopping = asyncio.Event()
     crashes: list[BaseException] = []
 
     def crash(error: BaseException) -> None:
+        if isinstance(error, sqlite3.DatabaseError):
+            index.discard()  # a damaged cache is no reason to crash twice
         crashes.append(error)
         stopping.set()
 
@@ -173,10 +185,13 @@ async def run(settings: EmbedderSettings) -> int:
         if isinstance(event, EmbeddingContinued):
             gate.continued()
             return
-        wait_s = 0.0  # What may be repaired at any time is tried at once.
-        if event.reason is PauseReason.PROVIDER_QUOTA and event.next_try_at is not None:
-            wait_s = min((event.next_try_at - clock.now()).total_seconds(), OBEYED_S_MAX)
-        gate.obey(event.reason, wait_s, event.message)
+        next_try_s = 0.0 if event.next_try_at is None else (event.next_try_at - clock.now()).total_seconds()
+        next_try_s = min(next_try_s, OBEYED_S_MAX)
+        if story.caught_up.is_set():
+            gate.obey(event.reason, next_try_s, event.message)
+        else:  # What a restart may have repaired is tried at once.
+            is_quota = event.reason is PauseReason.PROVIDER_QUOTA
+            gate.inherit(event.reason, next_try_s if is_quota else 0.0, event.message)
 
     story = Story(log, schemas, space=str(space), source=own, on_pause=on_pause)
     consumer = Consumer(
@@ -250,8 +265,8 @@ def main() -> None:
     settings = load(EmbedderSettings)
     try:
         code = asyncio.run(run(settings))
-    except (ValueError, Misconfigured) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a setting that only the log or the model could prove wrong
+    except WrongSetting as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the operator at the terminal
         code = 2
     except Exception:
         # Crash-only: said once, whole, and the next process starts from the log.

@@ -13,14 +13,15 @@ from embedder.publisher import Publisher
 from eventlog.clock import Clock
 from eventlog.envelope import dead_letter, header
 from eventlog.errors import TransientFailure
-from eventlog.log import Log, Record, TopicPartition
+from eventlog.log import Log, NewRecord, Record, TopicPartition
 from eventlog.logs import Logger
-from eventlog.topics import Names
+from eventlog.topics import RECORD_BYTES_MAX, Names
 
 logger = Logger("embedder.dead_letters")
 
 IN_ROW_MAX = 20
 RETRY_S = 1.0
+_CUT_BYTES = 256
 
 
 class DeadLetters:
@@ -59,26 +60,29 @@ class DeadLetters:
         self._count(0)
 
     async def put(self, record: Record, *, reason: str, message: str) -> None:
-        """Returns when it is there; what an earlier try left there is not put again."""
+        """Returns when it is there, which may be after an operator's decision; what is there is not put again."""
         async with self._lock:
             if self._last is None:
                 self._last = await self._read_last_patiently()
-            if record.offset > self._last.get(record.partition, -1):
-                letter = dead_letter(
-                    replace(record, topic=self._names.of(record.topic)),
-                    topic=self.topic,
-                    reason=reason,
-                    message=message,
-                    consumer=self._names.of(self._group),
-                    at=self._clock.now(),
-                )
-                await self._publisher.publish([letter])
-                self._last[record.partition] = record.offset
+            if record.offset <= self._last.get(record.partition, -1):
+                return
+            await self._may_go_on.wait()
+            letter = dead_letter(
+                replace(record, topic=self._names.of(record.topic)),
+                topic=self.topic,
+                reason=reason,
+                message=message,
+                consumer=self._names.of(self._group),
+                at=self._clock.now(),
+            )
+            # A worker that is told to stop in between leaves a letter that is on its way, not half a note of it.
+            self._last[record.partition] = record.offset
+            self._count(self.in_row + 1)
+            await asyncio.shield(self._publisher.publish([_fitting(letter)]))
         DEAD_LETTERS.inc()
         logger.warning(
             "record.dead_lettered", partition=record.partition, offset=record.offset, reason=reason
         )
-        self._count(self.in_row + 1)
 
     async def _read_last_patiently(self) -> dict[int, int]:
         while True:
@@ -116,6 +120,15 @@ class DeadLetters:
             self._may_go_on.clear()
         else:
             self._may_go_on.set()
+
+
+def _fitting(letter: NewRecord) -> NewRecord:
+    """A foreign producer's record may leave no room for the reason; then its end is missing, and it says so."""
+    excess = letter.size_bytes - RECORD_BYTES_MAX
+    if excess <= 0 or letter.value is None:
+        return letter
+    cut = max(0, len(letter.value) - excess - _CUT_BYTES)
+    return replace(letter, value=letter.value[:cut], headers=(*letter.headers, ("dlq_cut_at", b"%d" % cut)))
 
 
 def _read(path: Path) -> int:

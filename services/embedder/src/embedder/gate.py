@@ -70,6 +70,7 @@ class Gate:
         self._changed = asyncio.Event()
         self._waiting_count = 0
         self._refused_in_row = 0
+        self._knows_better = False
         self.told: PauseReason | None = None
         """The pause that stands in the log, whoever wrote it."""
 
@@ -93,18 +94,25 @@ class Gate:
     def obey(self, reason: PauseReason, wait_s: float, message: str) -> None:
         """Another process of the space has met the pause and said so."""
         now = self._clock.monotonic_s()
-        self.told = reason
+        self.told, self._knows_better = reason, False
         self._happened(
             core.Obeyed(reason=reason, message=message, at_s=now, next_try_s=now + max(0.0, wait_s))
         )
 
+    def inherit(self, reason: PauseReason, wait_s: float, message: str) -> None:
+        """Nobody has ended what the log said when this process came: it falls to this one."""
+        self.obey(reason, wait_s, message)
+        self._knows_better = True
+
     def continued(self) -> None:
         """Another process of the space has found that it works again, and said so."""
-        self.told = None
+        self.told, self._knows_better = None, False
         self._happened(core.Succeeded())
 
     async def run(self) -> None:
-        """Says pauses and their ends. A pause that nobody waits in ends by itself when it is due."""
+        """Says pauses and their ends. A pause that nobody waits in ends by itself when it is due; that is said only
+        by who is answerable for it, for who merely obeyed knows no better than who asked the provider.
+        """
         while True:
             changed, now, pause = self._changed, self._clock.monotonic_s(), self._pause
             if pause is not None and core.may_probe(pause, now) and not self._waiting_count:
@@ -112,11 +120,11 @@ class Gate:
                 continue
             if pause is not None and self.told is not pause.reason and core.is_to_be_said(pause, now):
                 logger.warning("embedding.paused", reason=pause.reason, why=pause.message)
-                self.told = pause.reason
+                self.told, self._knows_better = pause.reason, True
                 await self._said(pause)
-            elif pause is None and self.told is not None:
+            elif pause is None and self.told is not None and self._knows_better:
                 logger.info("embedding.continued")
-                self.told = None
+                self.told, self._knows_better = None, False
                 await self._said(None)
             await self._wait(changed, _WAIT_S_MAX)
 
@@ -206,9 +214,11 @@ class Gate:
         except ModelError as error:
             REQUESTS.labels(type(error).__name__).inc()
             if is_probe and isinstance(error, InputRefused | BadAnswer):
+                self._knows_better = True
                 self._happened(core.Succeeded())  # An answer of whatever kind: the space itself works.
             raise
         REQUESTS.labels("ok").inc()
+        self._knows_better = True
         if is_probe:
             self._happened(core.Succeeded())
         return embedded

@@ -34,10 +34,10 @@ CREATE TABLE published (
 class Index:
     def __init__(self, path: Path, space: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._space = space
         if not self._is_current(path):
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self.discard()
             db = _connect(path)
             db.executescript(_TABLES)
             db.executemany("INSERT INTO meta VALUES (?, ?)", [("version", VERSION), ("space", space)])
@@ -57,6 +57,11 @@ class Index:
             return False
         finally:
             db.close()
+
+    def discard(self) -> None:
+        """The next process builds it anew."""
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
         self._db.close()

@@ -62,14 +62,14 @@ class EmbedderSettings(ServiceSettings):
         """A server of one's own may need none."""
         is_asked = _provider(info) == "openai" and not info.data.get("openai_base_url")
         if is_asked and not value.get_secret_value():
-            raise ValueError(f"{info.data['embedding']} needs it")
+            raise ValueError(f"{info.data['embedding']} needs OPENAI_API_KEY")
         return value
 
     @field_validator("co_api_key")
     @classmethod
     def _cohere_has_a_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         if _provider(info) == "cohere" and not value.get_secret_value():
-            raise ValueError(f"{info.data['embedding']} needs it")
+            raise ValueError(f"{info.data['embedding']} needs CO_API_KEY")
         return value
 
 

@@ -190,7 +190,6 @@ class Worker:
 
     async def _bury(self, record: Record, error: UnprocessableRecord) -> list[_Said]:
         """The dead letter, and its outcome from the headers where they can be read, so that no import waits for it."""
-        await self._parts.dead_letters.wait_until_allowed()
         await self._parts.dead_letters.put(record, reason=error.reason, message=str(error))
         try:
             headers = read_chunk_headers(record)
@@ -213,7 +212,7 @@ class Worker:
         """What is to be said of them; and whether that is all, for who stops does not ask for what is left."""
         outcomes: dict[EmbeddingKey, Outcome] = {}
         while True:
-            steps = self._plan(chunks)
+            steps = self._plan(chunks, outcomes)
             known = await self._recalled(steps)
             if known is None:
                 continue  # The index promised what the log does not hold; now it knows better.
@@ -240,7 +239,7 @@ class Worker:
             if (event := self._event(step, outcomes, known)) is not None
         ], not wanted
 
-    def _plan(self, chunks: Sequence[_Chunk]) -> list[Step]:
+    def _plan(self, chunks: Sequence[_Chunk], outcomes: Mapping[EmbeddingKey, Outcome]) -> list[Step]:
         index = self._parts.index
         too_large = {id(chunk.event) for chunk in chunks if chunk.is_too_large}
         return plan_batch(
@@ -249,7 +248,8 @@ class Worker:
                 identity(one) in self._said_on_its_way
                 or index.is_published(one.import_id, one.attempt, one.chunk_id)
             ),
-            is_cancelled=self._is_cancelled,
+            # What was paid before the cancellation is said: a resume would pay it again.
+            is_cancelled=lambda one: one.embedding_key not in outcomes and self._is_cancelled(one),
             is_paid=lambda key: key in self._on_its_way or index.place_of(key) is not None,
             is_too_large=lambda one: id(one) in too_large,
         )

@@ -144,6 +144,7 @@ async def run(settings: IngestSettings) -> int:
                 schemas=schemas,
                 client=client,
                 log_reasons=log_reasons,
+                go_on=go_on,
                 is_stopping=stopping.is_set,
             )
         )

@@ -118,9 +118,7 @@ class Applier:
         event: Message | None = None
         try:
             event = self._schemas.decode(record.value)
-            if not isinstance(event, ChunkEmbedded | ChunkRejected):
-                raise UnprocessableRecord("type_unexpected", type(event).__name__)
-            self._check_headers(event, record)
+            event = self._check_type_and_headers(event, record)
             if isinstance(event, ChunkRejected):
                 arrival = core.arrival_of_rejected(event, record.partition, record.offset)
             else:
@@ -132,12 +130,15 @@ class Applier:
         await self._dead_letters.saw_good()
         return arrival
 
-    def _check_headers(self, event: ChunkEmbedded | ChunkRejected, record: Record) -> None:
-        """They must all be there; what they say is read only where the value cannot be."""
+    def _check_type_and_headers(self, event: Message, record: Record) -> ChunkEmbedded | ChunkRejected:
+        """The headers must all be there; what they say is read only where the value cannot be."""
+        if not isinstance(event, ChunkEmbedded | ChunkRejected):
+            raise UnprocessableRecord("type_unexpected", type(event).__name__)
         if self._header_names is None:
             self._header_names = frozenset(name for name, _ in chunk_headers(event)) | {"ce_id", "ce_type"}
         if not self._header_names <= {name for name, _ in record.headers}:
             raise UnprocessableRecord("headers_invalid", "one is missing")
+        return event
 
     def _named(self, record: Record, event: Message | None, why: str) -> Arrival | None:
         if isinstance(event, ChunkEmbedded | ChunkRejected):
@@ -217,25 +218,30 @@ class Applier:
     # --- documents -----------------------------------------------------------------------------------------------
 
     async def _apply_decision(self, record: Record) -> DocumentSettled | None:
-        type_ = header(record, "ce_type")
-        if type_ in self._skipped:
+        if header(record, "ce_type") in self._skipped:
             return None
         try:
-            if not type_ or not header(record, "ce_id"):
-                raise UnprocessableRecord("headers_invalid", "no ce_type or no ce_id")
-            event = self._schemas.decode(record.value)
-            settled = None
-            if isinstance(event, DocumentParsed):
-                await self._apply_parsed(event)
-            elif isinstance(event, DocumentChunksSettled):
-                settled = await self._apply_chunks_settled(event, record.offset)
-            elif f"paperlog.{type(event).__name__}" not in self._skipped:
-                raise UnprocessableRecord("type_unexpected", type(event).__name__)
+            settled = await self._decide(record)
         except UnprocessableRecord as error:
             await self._dead_letters.put(record, reason=error.reason, message=str(error))
             return None
         await self._dead_letters.saw_good()
         return settled
+
+    async def _decide(self, record: Record) -> DocumentSettled | None:
+        if not header(record, "ce_type") or not header(record, "ce_id"):
+            raise UnprocessableRecord("headers_invalid", "no ce_type or no ce_id")
+        event = self._schemas.decode(record.value)
+        match event:
+            case DocumentParsed():
+                await self._apply_parsed(event)
+                return None
+            case DocumentChunksSettled():
+                return await self._apply_chunks_settled(event, record.offset)
+            case _ if f"paperlog.{type(event).__name__}" in self._skipped:
+                return None
+            case _:
+                raise UnprocessableRecord("type_unexpected", type(event).__name__)
 
     async def _apply_parsed(self, parsed: DocumentParsed) -> None:
         plan = graph.plan_graph(parsed)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import faust
@@ -35,14 +36,19 @@ Crash = Callable[[BaseException], None]
 _log = Logger("graph_writer.consumer")
 
 
-class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust ships no types here
+def _reading(app: Any) -> "Reading":
+    reading: Reading = app.reading
+    return reading
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.last_poll_s = time.monotonic()
         self._given_out: dict[Any, int] = {}
 
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        reading: Reading = self.app.reading
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ARG002 - Faust's signature
+        reading = _reading(self.app)
         return AIOKafkaConsumer(
             **connection(reading.settings),
             **consumer_options(),
@@ -89,42 +95,35 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust shi
         """Our own watchdog looks after polls; Faust's takes a batch that waits for the store for a hang."""
 
 
-class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types here
+class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Faust asks after every assignment where to read on: where the store says, whatever was committed."""
-        reading: Reading = self.app.reading
-        positions = await reading.positions(self.assignment())
+        positions = await _reading(self.app).positions(self.assignment())
         await self._thread.seek_wait(positions)
         return positions
 
 
-class _Producer(driver.Producer):  # type: ignore[misc]  # Faust ships no types here
+class _Producer(driver.Producer):
     """Faust wants one; nothing is sent by it."""
 
-    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**connection(self.app.reading.settings))
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:  # noqa: ARG002 - Faust's signature
+        return AIOKafkaProducer(**connection(_reading(self.app).settings))
 
 
-class _Transport(driver.Transport):  # type: ignore[misc]  # Faust ships no types here
+class _Transport(driver.Transport):
     Consumer = _Consumer
     Producer = _Producer
 
 
-class _App(faust.App):  # type: ignore[misc]  # Faust ships no types here
+class _App(faust.App):
     reading: "Reading"
 
     def _crash(self, reason: BaseException) -> None:
         self.reading.crash(reason)
         super()._crash(reason)
-
-
-for _cls in (_Thread, _Consumer, _Producer, _Transport, _App):
-    _cls.logger = logging.getLogger(
-        "faust.graph_writer"
-    )  # else mode logs under this module's name, as if it were us
 
 
 class Reading:
@@ -168,13 +167,13 @@ class Reading:
 
     async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
         """Up to where Kafka's client is, end marks of transactions included, and behind which record it last gave out."""
-        thread: _Thread = self._app.consumer._thread  # noqa: SLF001 - nothing public tells it
+        thread = self._thread
         found = await thread.call_thread(thread.passed)
         return {self._logical_tp(tp): where for tp, where in found.items()}
 
     def is_stuck(self) -> bool:
         """Whether Kafka's client has not been asked for long although no batch is in hand."""
-        thread: _Thread = self._app.consumer._thread  # noqa: SLF001 - nothing public tells it
+        thread = self._thread
         if not self._next or self._is_busy:
             thread.last_poll_s = time.monotonic()
         return time.monotonic() - thread.last_poll_s > POLL_S_MAX
@@ -182,15 +181,21 @@ class Reading:
     async def leave(self) -> None:
         """Tells the group that this member is gone, so that the others need not wait for its session to end."""
         logging.getLogger("faust").setLevel(logging.CRITICAL)  # it calls the end of its client a crash
-        thread: _Thread = self._app.consumer._thread  # noqa: SLF001 - stopping the app would acknowledge and wait
+        thread = self._thread
         await asyncio.wait_for(thread.call_thread(thread._ensure_consumer().stop), timeout=3.0)  # noqa: SLF001 - as above
 
-    async def positions(self, partitions: Sequence[TP]) -> dict[TP, int]:
+    async def positions(self, partitions: AbstractSet[TP]) -> dict[TP, int]:
         logical = {self._logical_tp(tp): tp for tp in partitions}
         starts = await self._assigned(frozenset(logical))
         self._next = dict(starts)
         self._generation = self._app.consumer_generation_id
         return {logical[at]: offset for at, offset in starts.items()}
+
+    @property
+    def _thread(self) -> _Thread:
+        consumer: Any = self._app.consumer
+        thread: _Thread = consumer._thread  # noqa: SLF001 - nothing public tells what it knows
+        return thread
 
     def _logical_tp(self, tp: Any) -> TopicPartition:
         return TopicPartition(self._logical[tp.topic], tp.partition)
@@ -217,7 +222,7 @@ class Reading:
         app.producer_transport = _Transport(app.conf.broker_producer, app)
         topic = app.topic(*self._logical, value_serializer="raw", key_serializer="raw", allow_empty=True)
 
-        @app.agent(topic, name="write", concurrency=1)  # type: ignore[untyped-decorator]  # Faust ships no types
+        @app.agent(topic, name="write", concurrency=1)
         async def write(stream: Any) -> None:
             async for events in stream.take_events(BATCH, within=WITHIN_S):
                 await self._take([event.message for event in events])

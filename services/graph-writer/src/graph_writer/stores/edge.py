@@ -267,7 +267,7 @@ def _config(collection: Collection, step: int) -> Any:
 
 def _index(shard: Any) -> None:
     """Also where a death came between the making of the shard and of its indexes."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "project_id": edge.UuidIndexParams(memory=_COLD),
         "document_id": edge.UuidIndexParams(memory=_COLD),
         "kind": edge.KeywordIndexParams(memory=_COLD),

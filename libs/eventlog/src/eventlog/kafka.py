@@ -394,7 +394,7 @@ class KafkaLog:
             **more,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            compression_type=None,  # vectors do not shrink, and packing costs the broker too (docs/decisions/0002)
             linger_ms=5,
             max_batch_size=64 * 1024,
             max_request_size=BATCH_BYTES_MAX,

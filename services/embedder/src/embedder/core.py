@@ -29,7 +29,7 @@ SAID_AFTER_S = 10.0
 
 class Verdict(Enum):
     SKIP = auto()
-    """Its event is in the log, or its attempt was cancelled."""
+    """Its event is in the log, or its attempt is over."""
     REUSE = auto()
     """The text was paid for: its vector is in the log or just on its way there."""
     REJECT = auto()
@@ -47,7 +47,7 @@ def plan_batch(
     chunks: Sequence[ChunkExtracted],
     *,
     is_published: Callable[[ChunkExtracted], bool],
-    is_cancelled: Callable[[ChunkExtracted], bool],
+    is_over: Callable[[ChunkExtracted], bool],
     is_paid: Callable[[EmbeddingKey], bool],
     is_too_large: Callable[[ChunkExtracted], bool],
 ) -> list[Step]:
@@ -57,7 +57,7 @@ def plan_batch(
     said_here: set[Identity] = set()
     for chunk in chunks:
         reason = refusal(chunk.text)
-        if identity(chunk) in said_here or is_published(chunk) or is_cancelled(chunk):
+        if identity(chunk) in said_here or is_published(chunk) or is_over(chunk):
             steps.append(Step(chunk=chunk, verdict=Verdict.SKIP))
             continue
         said_here.add(identity(chunk))

@@ -1,11 +1,13 @@
 """What is in the log of `embeddings` already: which texts have a vector and where, which chunks have their event.
 
 Built from headers alone, one partition at a time, before the first request of an assignment; a SQLite file, so that it
-costs no memory, and a cache, so that it may be deleted at any time. It is bound to one space.
+costs no memory, and a cache, so that it may be deleted or damaged at any time. It is bound to one space.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +18,7 @@ from eventlog.ids import ChunkId, EmbeddingKey, ImportId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.topics import EMBEDDINGS
 
-VERSION = 1
+VERSION = 2
 BATCH_RECORDS = 1_000
 _EMBEDDED = "paperlog.ChunkEmbedded"
 
@@ -25,10 +27,20 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE positions (partition INTEGER PRIMARY KEY, "offset" INTEGER, ce_id TEXT);
 CREATE TABLE paid (key BLOB PRIMARY KEY, partition INTEGER, "offset" INTEGER) WITHOUT ROWID;
 CREATE TABLE published (
-    partition INTEGER, import_id BLOB, attempt INTEGER, chunk_id BLOB,
+    import_id BLOB, chunk_id BLOB, attempt INTEGER, partition INTEGER,
     PRIMARY KEY (import_id, chunk_id, attempt)
 ) WITHOUT ROWID;
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event that the log has acknowledged, and where."""
+
+    event: ChunkMessage
+    offset: int
+    ce_id: str
+    has_vector: bool
 
 
 class Index:
@@ -36,27 +48,26 @@ class Index:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._space = space
-        if not self._is_current(path):
+        if not self._is_usable():
             self.discard()
-            db = _connect(path)
-            db.executescript(_TABLES)
-            db.executemany("INSERT INTO meta VALUES (?, ?)", [("version", VERSION), ("space", space)])
-            db.close()
+            with contextlib.closing(_connect(path)) as db:
+                db.executescript(_TABLES)
+                db.executemany("INSERT INTO meta VALUES (?, ?)", [("version", VERSION), ("space", space)])
         self._db = _connect(path)
 
-    def _is_current(self, path: Path) -> bool:
-        if not path.exists():
+    def _is_usable(self) -> bool:
+        """Whole, of this version and of this space. What is damaged later is found where it is read, and ends the
+        process, which discards it.
+        """
+        if not self._path.exists():
             return False
-        db = _connect(path)
         try:
-            return dict(db.execute("SELECT key, value FROM meta WHERE key IN ('version', 'space')")) == {
-                "version": VERSION,
-                "space": self._space,
-            }
+            with contextlib.closing(_connect(self._path)) as db:
+                meta = dict(db.execute("SELECT key, value FROM meta"))
+                [damage] = db.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError:
             return False
-        finally:
-            db.close()
+        return meta == {"version": VERSION, "space": self._space} and damage == "ok"
 
     def discard(self) -> None:
         """The next process builds it anew."""
@@ -82,20 +93,33 @@ class Index:
         ).fetchone()
         return row is not None
 
-    def add_published(
-        self, partition: int, event: ChunkMessage, offset: int, *, ce_id: str, has_vector: bool
-    ) -> None:
-        """What this process has just published and the log has acknowledged."""
-        self._add(partition, event.import_id, event.attempt, event.chunk_id)
-        if self._position(partition)[0] == offset:  # nobody else wrote in between
-            self._set_position(partition, offset + 1, ce_id)
-        if has_vector:
-            self._add_paid(event.embedding_key, partition, offset)
+    def add_published(self, partition: int, published: Sequence[Published]) -> None:
+        """What this process has just published and the log has acknowledged, in order."""
+        with self._transaction():
+            position, ce_id = self._position(partition)
+            for one in published:
+                event = one.event
+                self._add(partition, event.import_id, event.attempt, event.chunk_id)
+                if one.has_vector:
+                    self._add_paid(event.embedding_key, partition, one.offset)
+                if position == one.offset:  # nobody else wrote in between
+                    position, ce_id = one.offset + 1, one.ce_id
+            self._set_position(partition, position, ce_id)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def _add(self, partition: int, import_id: UUID, attempt: int, chunk_id: UUID) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO published VALUES (?, ?, ?, ?)",
-            (partition, import_id.bytes, attempt, chunk_id.bytes),
+            (import_id.bytes, chunk_id.bytes, attempt, partition),
         )
 
     def _add_paid(self, key: UUID, partition: int, offset: int) -> None:
@@ -156,18 +180,17 @@ class Index:
 
     def _take(self, records: list[Record]) -> None:
         last: dict[int, Record] = {}
-        self._db.execute("BEGIN")
-        for record in records:
-            last[record.partition] = record
-            try:
-                headers = read_chunk_headers(record)
-            except UnprocessableRecord:
-                continue  # Whoever reads the record itself dead-letters it; it proves nothing to us.
-            if headers.space == self._space:
-                self._take_one(record, headers)
-        for record in last.values():
-            self._set_position(record.partition, record.offset + 1, header(record, "ce_id"))
-        self._db.execute("COMMIT")
+        with self._transaction():
+            for record in records:
+                last[record.partition] = record
+                try:
+                    headers = read_chunk_headers(record)
+                except UnprocessableRecord:
+                    continue  # Whoever reads the record itself dead-letters it; it proves nothing to us.
+                if headers.space == self._space:
+                    self._take_one(record, headers)
+            for record in last.values():
+                self._set_position(record.partition, record.offset + 1, header(record, "ce_id"))
 
     def _take_one(self, record: Record, headers: ChunkHeaders) -> None:
         self._add(record.partition, headers.import_id, headers.attempt, headers.chunk_id)

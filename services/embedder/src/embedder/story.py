@@ -1,6 +1,6 @@
-"""Follows `imports`: which attempts were cancelled, and what other processes of the space have met.
+"""Follows `imports`: which attempts are over, and what other processes of the space have met.
 
-Holds one number for each import that was ever cancelled. Until it has read to the end once, nobody pays.
+Holds one number for each import that was ever cancelled or resumed. Until it has read to the end once, nobody pays.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from eventlog.avro import Schemas
 from eventlog.envelope import header
 from eventlog.errors import TransientFailure, UnprocessableRecord
-from eventlog.events import EmbeddingContinued, EmbeddingPaused, ImportCancelled, Message
+from eventlog.events import EmbeddingContinued, EmbeddingPaused, ImportCancelled, ImportResumed, Message
 from eventlog.ids import ImportId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
@@ -18,7 +18,10 @@ from eventlog.topics import IMPORTS
 logger = Logger("embedder.story")
 
 _HERE = TopicPartition(IMPORTS, 0)
-_WANTED = {f"paperlog.{cls.__name__}" for cls in (ImportCancelled, EmbeddingPaused, EmbeddingContinued)}
+_WANTED = {
+    f"paperlog.{cls.__name__}"
+    for cls in (ImportCancelled, ImportResumed, EmbeddingPaused, EmbeddingContinued)
+}
 RETRY_S = 1.0
 BATCH_RECORDS = 1_000
 
@@ -34,14 +37,14 @@ class Story:
         self._space = space
         self._source = source
         self._on_pause = on_pause
-        self._cancelled: dict[ImportId, int] = {}
+        self._over: dict[ImportId, int] = {}
         self._last: EmbeddingPaused | EmbeddingContinued | None = None
         self._position = 0
         self.caught_up = asyncio.Event()
 
-    def is_cancelled(self, import_id: ImportId, attempt: int) -> bool:
-        """A resume is another attempt; what was cancelled stays so."""
-        return attempt <= self._cancelled.get(import_id, -1)
+    def is_over(self, import_id: ImportId, attempt: int) -> bool:
+        """Cancelled, or superseded by a resume: that is another attempt, which asks for all that is missing."""
+        return attempt <= self._over.get(import_id, -1)
 
     async def run(self) -> None:
         while True:
@@ -74,8 +77,13 @@ class Story:
         except UnprocessableRecord:
             return  # The owner of the story dead-letters it.
         if isinstance(event, ImportCancelled):
-            self._cancelled[event.import_id] = max(event.attempt, self._cancelled.get(event.import_id, -1))
+            self._ended(event.import_id, event.attempt)
+        elif isinstance(event, ImportResumed):
+            self._ended(event.import_id, event.attempt - 1)
         elif isinstance(event, EmbeddingPaused | EmbeddingContinued) and event.space == self._space:
             self._last = event
             if self.caught_up.is_set() and header(record, "ce_source") != self._source:
                 self._on_pause(event)
+
+    def _ended(self, import_id: ImportId, attempt: int) -> None:
+        self._over[import_id] = max(attempt, self._over.get(import_id, -1))

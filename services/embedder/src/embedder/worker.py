@@ -19,7 +19,7 @@ from typing import Any
 from embedder.core import BATCH_CHUNKS, Identity, Step, Verdict, identity, plan_batch
 from embedder.dead_letters import DeadLetters
 from embedder.gate import Gate, Outcome, Refused, Vector
-from embedder.index import Index
+from embedder.index import Index, Published
 from embedder.metrics import CHUNKS, TOKENS
 from embedder.publisher import Publisher
 from embedder.story import Story
@@ -226,7 +226,7 @@ class Worker:
             # One that is cancelled while they wait for their turn takes the others back to the plan.
             found = await self._parts.gate.embed(
                 [chunk.text for chunk in wanted],
-                is_wanted=lambda: not self._is_stopping and not any(map(self._is_cancelled, wanted)),  # noqa: B023 - asked within this round
+                is_wanted=lambda: not self._is_stopping and not any(map(self._is_over, wanted)),  # noqa: B023 - asked within this round
             )
             outcomes.update(
                 (chunk.embedding_key, one)
@@ -249,13 +249,13 @@ class Worker:
                 or index.is_published(one.import_id, one.attempt, one.chunk_id)
             ),
             # What was paid before the cancellation is said: a resume would pay it again.
-            is_cancelled=lambda one: one.embedding_key not in outcomes and self._is_cancelled(one),
+            is_over=lambda one: one.embedding_key not in outcomes and self._is_over(one),
             is_paid=lambda key: key in self._on_its_way or index.place_of(key) is not None,
             is_too_large=lambda one: id(one) in too_large,
         )
 
-    def _is_cancelled(self, chunk: ChunkExtracted) -> bool:
-        return self._parts.story.is_cancelled(chunk.import_id, chunk.attempt)
+    def _is_over(self, chunk: ChunkExtracted) -> bool:
+        return self._parts.story.is_over(chunk.import_id, chunk.attempt)
 
     async def _recalled(self, steps: Sequence[Step]) -> dict[EmbeddingKey, Vector] | None:
         """The vectors that are paid for already; null when one is not where the index says."""
@@ -332,35 +332,32 @@ class Worker:
 
     async def _publish(self, said: Sequence[_Said], next_offset: int | None) -> None:
         if said:
-            records, events = self._records(said)
+            records = self._records(said)
             positions = await self._parts.publisher.publish(records)
-            for event, record, position in zip(events, records, positions, strict=True):
-                self._parts.index.add_published(
-                    self._partition.partition,
-                    event,
-                    position.offset,
-                    ce_id=_ce_id(record),
-                    has_vector=isinstance(event, ChunkEmbedded),
-                )
+            self._parts.index.add_published(
+                self._partition.partition,
+                [
+                    Published(
+                        one.event, position.offset, _ce_id(record), isinstance(one.event, ChunkEmbedded)
+                    )
+                    for one, record, position in zip(said, records, positions, strict=True)
+                ],
+            )
         if next_offset is not None:
             self.done_offset = next_offset
 
-    def _records(self, said: Sequence[_Said]) -> tuple[list[NewRecord], list[ChunkMessage]]:
-        records: list[NewRecord] = []
-        events: list[ChunkMessage] = []
-        for one in said:
-            records.append(
-                seal(
-                    self._parts.schemas,
-                    one.event,
-                    topic=EMBEDDINGS,
-                    source=self._parts.source,
-                    causation_id=one.cause,
-                    partition=self._partition.partition,
-                )
+    def _records(self, said: Sequence[_Said]) -> list[NewRecord]:
+        return [
+            seal(
+                self._parts.schemas,
+                one.event,
+                topic=EMBEDDINGS,
+                source=self._parts.source,
+                causation_id=one.cause,
+                partition=self._partition.partition,
             )
-            events.append(one.event)
-        return records, events
+            for one in said
+        ]
 
 
 def _headers_of(chunk: ChunkExtracted) -> ChunkHeaders:

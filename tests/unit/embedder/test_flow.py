@@ -1,0 +1,537 @@
+"""What becomes of chunks: embedded, reused, rejected, skipped or buried; and what is paid for them."""
+
+import asyncio
+import shutil
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.unit.embedder.world import (
+    FIRST,
+    GROUP,
+    SCHEMAS,
+    SECOND,
+    World,
+    play,
+    vector_of,
+)
+
+from embedder.app import WrongSetting
+from embedder.core import TEXT_CHARACTERS_MAX
+from eventlog.envelope import header, seal
+from eventlog.events import ChunkRejectionReason, EmbeddingContinued
+from eventlog.log import NewRecord
+from eventlog.memory import Fault
+from eventlog.topics import CHUNKS, EMBEDDINGS, RECORD_BYTES_MAX, Topic, topic_table
+
+OTHER_SPACE = "local/wordllama@256:1"
+
+
+def test_each_chunk_has_its_vector_on_its_own_partition(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        texts = [f"text {number}" for number in range(60)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+        await world.answered(60)
+        assert {one.text: one.vector for one in world.embedded()} == {one: vector_of(one) for one in texts}
+        at = {one.record.key: one.record.partition for one in world.envelopes()}
+        assert at == {one.key: one.partition for one in world.broker.records(CHUNKS)}
+        assert world.provider.billed == dict.fromkeys(texts, 1)
+        assert all(len(one.texts) <= 5 for one in world.provider.requests)
+        assert {one.tokens_billed for one in world.embedded()} == {7}
+
+    play(tmp_path, scenario)
+
+
+def test_an_event_names_the_record_that_caused_it(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(world.chunk("one"), world.chunk(" ", index=1))
+        await world.answered(2)
+        given = {header(one, "ce_subject"): header(one, "ce_id") for one in world.broker.records(CHUNKS)}
+        for one in world.envelopes():
+            assert header(one.record, "causationid") == given[header(one.record, "ce_subject")]
+            assert header(one.record, "correlationid") == str(FIRST)
+
+    play(tmp_path, scenario)
+
+
+def test_the_same_text_in_one_batch_is_paid_once(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.give(*(world.chunk("again", index=n) for n in range(4)))
+        await world.start()
+        await world.answered(4)
+        assert world.provider.billed == {"again": 1}
+        assert [one.is_reused for one in world.embedded()] == [False, True, True, True]
+        assert [one.tokens_billed for one in world.embedded()] == [7, 0, 0, 0]
+        assert {one.vector for one in world.embedded()} == {vector_of("again")}
+
+    play(tmp_path, scenario)
+
+
+def test_the_same_text_is_paid_once_while_it_is_still_on_its_way_into_the_log(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.give(*(world.chunk(f"again {n % 7}", index=n) for n in range(28)), partition=3)
+        await world.start()
+        await world.answered(28)
+        assert world.provider.billed == {f"again {n}": 1 for n in range(7)}
+        assert sum(one.tokens_billed for one in world.embedded()) == 49
+
+    play(tmp_path, scenario)
+
+
+def test_a_second_import_of_the_same_texts_bills_nothing(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        texts = [f"text {number}" for number in range(20)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+        await world.answered(20)
+        asked = len(world.provider.requests)
+        world.give(*(world.chunk(text, SECOND, index=n) for n, text in enumerate(texts)))
+        await world.answered(40)
+        assert len(world.provider.requests) == asked
+        again = [one for one in world.embedded() if one.import_id == SECOND]
+        assert all(one.is_reused and not one.tokens_billed for one in again)
+        assert {one.text: one.vector for one in again} == {one: vector_of(one) for one in texts}
+
+    play(tmp_path, scenario)
+
+
+def test_a_resume_has_events_of_its_own_and_bills_nothing(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(world.chunk("one"))
+        await world.answered(1)
+        world.give(world.chunk("one", attempt=2))
+        await world.answered(2)
+        assert [(one.attempt, one.is_reused) for one in world.embedded()] == [(1, False), (2, True)]
+        assert world.provider.billed == {"one": 1}
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("is_index_kept", [True, False])
+def test_what_is_delivered_again_after_a_restart_has_one_event(tmp_path: Path, is_index_kept: bool) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        chunks = [world.chunk(f"text {number}", index=number) for number in range(30)]
+        world.give(*chunks)
+        await world.answered(30)
+        await world.stop()
+        world.broker.committed.clear()
+        if not is_index_kept:
+            shutil.rmtree(world.data("a"))
+        asked = len(world.provider.requests)
+        await world.start()
+        world.give(world.chunk("one more", index=31))
+        await world.answered(31)
+        await asyncio.sleep(5.0)
+        assert len(world.events()) == 31
+        assert world.provider.requests[asked].texts == ("one more",)
+        assert len(world.provider.requests) == asked + 1
+
+    play(tmp_path, scenario)
+
+
+def test_an_index_that_is_damaged_is_built_again(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(200)))
+        await world.answered(200)
+        await world.stop()
+        file = world.data("a") / "index.sqlite"
+        content = bytearray(file.read_bytes())
+        assert len(content) > 3 * 4096
+        content[2 * 4096 :] = b"\xa5" * (len(content) - 2 * 4096)
+        file.write_bytes(content)
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", SECOND, index=number) for number in range(200)))
+        await world.answered(400)
+        assert world.provider.billed.total() == 200
+
+    play(tmp_path, scenario)
+
+
+def test_a_vector_that_the_log_does_not_hold_any_more_is_paid_again(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(world.chunk("one"), partition=0)
+        await world.answered(1)
+        world.give(world.chunk("two"), partition=0)
+        await world.answered(2)
+        world.broker.cut(EMBEDDINGS, 0, 1)
+        world.give(world.chunk("one", SECOND), partition=0)
+        await world.until(lambda: len(world.events()) == 2)
+        assert world.provider.billed == {"one": 2, "two": 1}
+        assert [one.is_reused for one in world.embedded()] == [False, False]
+
+    play(tmp_path, scenario)
+
+
+def test_an_index_of_another_log_is_not_believed(tmp_path: Path) -> None:
+    """The embedded log goes back to its last flushed position when the power goes."""
+
+    async def first(world: World) -> None:
+        await world.start()
+        world.give(*(world.chunk(f"text {n}", index=n) for n in range(5)), partition=0)
+        await world.answered(5)
+
+    async def second(world: World) -> None:
+        world.give(*(world.chunk(f"text {n}", index=n + 10) for n in reversed(range(5))), partition=0)
+        await world.start()
+        await world.answered(5)
+        assert {one.text: one.vector for one in world.embedded()} == {
+            f"text {n}": vector_of(f"text {n}") for n in range(5)
+        }
+        assert world.provider.billed.total() == 5
+
+    play(tmp_path, first)
+    play(tmp_path, second)
+
+
+def test_another_space_is_none_of_its_business(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(world.chunk("theirs", space=OTHER_SPACE), world.chunk("ours", index=1), partition=0)
+        await world.answered(1)
+        await world.until(lambda: world.committed(0) == 2)
+        assert [one.text for one in world.embedded()] == ["ours"]
+        assert not world.letters()
+
+    play(tmp_path, scenario)
+
+
+def test_what_no_provider_takes_is_rejected_without_a_request(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(
+            world.chunk("", index=0),
+            world.chunk(" \n\t\u00a0", index=1),
+            world.chunk("x" * (TEXT_CHARACTERS_MAX + 1), index=2),
+            world.chunk("fine", index=3),
+            partition=0,
+        )
+        await world.answered(4)
+        assert [one.reason for one in world.rejected()] == [
+            ChunkRejectionReason.TEXT_EMPTY,
+            ChunkRejectionReason.TEXT_EMPTY,
+            ChunkRejectionReason.TEXT_TOO_LONG,
+        ]
+        assert [one.texts for one in world.provider.requests] == [("fine",)]
+
+    play(tmp_path, scenario)
+
+
+# --- poison ------------------------------------------------------------------------------------------------------
+
+
+def poison(world: World, kind: str, partition: int = 0) -> NewRecord:
+    """A chunk's record with one thing wrong. Its text is never asked for."""
+    good = seal(
+        SCHEMAS, world.chunk(f"poison {kind}", index=90), topic=CHUNKS, source="x", partition=partition
+    )
+    assert good.value is not None
+    match kind:
+        case "random bytes":
+            return replace(good, value=b"\x93\x11\xfe\x00 what is this")
+        case "unknown schema":
+            return replace(good, value=b"\x00" + struct.pack(">I", 7) + good.value[5:])
+        case "truncated":
+            return replace(good, value=good.value[:-9])
+        case "trailing":
+            return replace(good, value=good.value + b"\x00")
+        case "null":
+            return replace(good, value=None)
+        case "no headers":
+            return replace(good, headers=())
+        case "wrong type":
+            rejected = world.rejection()
+            return replace(good, value=SCHEMAS.encode(rejected)[0])
+        case "contradiction":
+            other = world.chunk("poison contradiction", index=91)
+            return replace(good, value=SCHEMAS.encode(other)[0])
+        case "key header null":
+            headers = tuple(
+                (name, b"" if name == "paperlog_embedding_key" else value) for name, value in good.headers
+            )
+            return replace(good, headers=headers)
+        case _:
+            raise AssertionError(kind)
+
+
+KINDS = {
+    "random bytes": True,
+    "unknown schema": True,
+    "truncated": True,
+    "trailing": True,
+    "null": True,
+    "no headers": False,
+    "wrong type": True,
+    "contradiction": True,
+    "key header null": False,
+}
+"""Whether its headers still say whose it is."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_poison_is_buried_once_and_its_neighbours_go_through(tmp_path: Path, kind: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        bad = poison(world, kind)
+        world.give(world.chunk("before"), partition=0)
+        world.put(bad, CHUNKS)
+        world.give(world.chunk("after", index=1), partition=0)
+        await world.until(lambda: world.committed(0) == 3)
+        assert sorted(one.text for one in world.embedded()) == ["after", "before"]
+        [letter] = world.letters()
+        assert (letter.key, letter.value) == (bad.key, bad.value)
+        assert letter.headers[: len(bad.headers)] == bad.headers
+        assert header(letter, "dlq_reason")
+        coordinates = [header(letter, f"dlq_{name}") for name in ("topic", "partition", "offset", "consumer")]
+        assert coordinates == [CHUNKS, "0", "1", GROUP]
+        reasons = [one.reason for one in world.rejected()]
+        assert reasons == ([ChunkRejectionReason.DEAD_LETTERED] if KINDS[kind] else [])
+        # Delivered again, by a process that knows nothing of the first: no second letter, no second event.
+        await world.stop()
+        world.broker.committed.clear()
+        await world.start("b")
+        await world.until(lambda: world.committed(0) == 3)
+        assert len(world.letters()) == 1
+        assert len(world.events()) == (3 if KINDS[kind] else 2)
+
+    play(tmp_path, scenario)
+
+
+def test_many_in_a_row_stop_it_over_restarts_until_an_operator_decides(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        for number in range(40):
+            world.put(
+                NewRecord(topic=CHUNKS, key=None, value=b"?", partition=number % 3),
+                CHUNKS,
+            )
+        world.give(world.chunk("behind it"), partition=0)
+        await asyncio.sleep(60.0)
+        world.look()
+        held = len(world.letters())
+        assert 21 <= held <= 24, "all three workers may have had one in hand"
+        await world.stop()
+        await world.start()
+        await asyncio.sleep(60.0)
+        world.look()
+        assert len(world.letters()) == held
+        assert not world.events()
+
+    play(tmp_path, scenario)
+
+
+def test_a_good_record_ends_the_row(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        for number in range(60):
+            world.put(NewRecord(topic=CHUNKS, key=None, value=b"?", partition=0), CHUNKS)
+            if number % 10 == 9:
+                world.give(world.chunk(f"good {number}", index=number), partition=0)
+        await world.answered(6)
+        await world.until(lambda: len(world.letters()) == 60)
+
+    play(tmp_path, scenario)
+
+
+def test_poison_that_is_delivered_again_is_not_counted_again(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for _ in range(9):
+            world.put(NewRecord(topic=CHUNKS, key=None, value=b"?", partition=0), CHUNKS)
+        for _ in range(4):
+            await world.start()
+            await asyncio.sleep(5.0)
+            await world.stop()
+            world.broker.committed.clear()
+        world.give(world.chunk("good"), partition=0)
+        await world.start()
+        await world.answered(1)
+        assert len(world.letters()) == 9
+
+    play(tmp_path, scenario)
+
+
+def test_poison_that_is_too_large_for_our_own_limit_stops_nobody(tmp_path: Path) -> None:
+    """A foreign producer's batch is measured compressed, ours is not."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.put(
+            NewRecord(topic=CHUNKS, key=b"k", value=b"?" * (RECORD_BYTES_MAX + 1000), partition=0), CHUNKS
+        )
+        world.give(world.chunk("behind it"), partition=0)
+        await world.answered(1)
+        [letter] = world.letters()
+        assert header(letter, "dlq_offset") == "0"
+        assert header(letter, "dlq_reason")
+
+    play(tmp_path, scenario)
+
+
+# --- the log -----------------------------------------------------------------------------------------------------
+
+
+def test_a_broker_that_is_away_for_minutes_loses_no_paid_vector(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        texts = [f"text {number}" for number in range(600)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+        await world.until(lambda: len(world.events()) > 60)
+        world.broker.stop()
+        await asyncio.sleep(180.0)
+        world.look()
+        world.broker.start()
+        await world.answered(600)
+        assert world.provider.billed == dict.fromkeys(texts, 1)
+        assert len(world.events()) == 600
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.LOSE_ACK])
+def test_a_broken_writer_is_replaced_and_what_it_held_is_sent_again(tmp_path: Path, fault: Fault) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.broker.fail(EMBEDDINGS, *([Fault.NONE] * 7), fault, Fault.NONE, fault, fault)
+        texts = [f"text {number}" for number in range(100)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+        await world.until(lambda: {one.text for one in world.embedded()} == set(texts))
+        assert world.provider.billed == dict.fromkeys(texts, 1)
+        ids: dict[str, set[str]] = {}
+        for one in world.envelopes():
+            ids.setdefault(header(one.record, "ce_subject"), set()).add(one.id)
+        assert all(len(each) == 1 for each in ids.values()), "a repeat is the same event"
+
+    play(tmp_path, scenario)
+
+
+def test_partitions_that_change_hands_are_paid_once_and_said_once(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.latency_s = 1.0
+        await world.start("a")
+        texts = [f"text {number}" for number in range(1200)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+        await world.until(lambda: len(world.events()) > 100)
+        await world.start("b")
+        await world.until(lambda: len(world.events()) > 300)
+        await world.start("c")
+        await world.until(lambda: len(world.events()) > 500)
+        await world.stop("a")
+        await world.answered(1200)
+        await asyncio.sleep(5.0)
+        assert len(world.events()) == 1200
+        assert world.provider.billed == dict.fromkeys(texts, 1)
+        assert {one.who for one in world.provider.requests} == {"a", "b", "c"}
+
+    play(tmp_path, scenario)
+
+
+def test_a_request_under_way_is_finished_and_said_before_the_process_goes(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.latency_s = 3.0
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(20)), partition=0)
+        await world.until(lambda: bool(world.provider.requests))
+        await world.stop()
+        assert len(world.provider.requests) == 1
+        assert len(world.events()) == 5
+        assert world.committed(0) == 5
+
+    play(tmp_path, scenario)
+
+
+def test_no_more_than_two_batches_of_a_partition_are_outside_the_log(tmp_path: Path) -> None:
+    """P4: two requests of five per partition are what a death can cost."""
+
+    async def scenario(world: World) -> None:
+        world.may_be_slow = world.is_log_slow = True
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(30)), partition=0)
+        await asyncio.sleep(60.0)
+        assert world.provider.billed.total() == 10
+        assert not world.events()
+        world.is_log_slow = False
+        await world.answered(30)
+        assert world.provider.billed.total() == 30
+
+    play(tmp_path, scenario)
+
+
+def test_topics_whose_partitions_differ_are_refused(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        table = topic_table()
+        world.broker._topics.pop(EMBEDDINGS)
+        world.broker.create(
+            Topic(name=EMBEDDINGS, partitions=12, retention_ms=-1, events=table[EMBEDDINGS].events)
+        )
+        with pytest.raises(WrongSetting, match=r"12.*48|48.*12"):
+            await world.start()
+        world.forget()
+
+    play(tmp_path, scenario)
+
+
+# --- cancelling --------------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_stops_requests_at_once_and_says_nothing_of_what_was_skipped(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(2000)))
+        await world.until(lambda: len(world.events()) > 300)
+        world.cancel()
+        at_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(10.0)
+        assert not world.provider.asked_since(at_s + 0.1)
+        assert len(world.events()) == world.provider.billed.total() < 2000
+        assert sum(world.committed(number) for number in range(48)) == 2000
+
+    play(tmp_path, scenario)
+
+
+def test_a_resumed_attempt_goes_on_and_others_were_never_stopped(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.cancel(FIRST, attempt=2)
+        await world.start()
+        world.give(
+            world.chunk("first", FIRST, attempt=1),
+            world.chunk("second", FIRST, attempt=2),
+            world.chunk("third", FIRST, attempt=3),
+            world.chunk("other", SECOND),
+            partition=0,
+        )
+        await world.until(lambda: world.committed(0) == 4)
+        assert [one.text for one in world.embedded()] == ["third", "other"]
+
+    play(tmp_path, scenario)
+
+
+def test_an_attempt_that_a_resume_has_superseded_is_not_asked_for(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.resume(FIRST, attempt=2)
+        await world.start()
+        world.give(world.chunk("first"), world.chunk("second", attempt=2), partition=0)
+        await world.until(lambda: world.committed(0) == 2)
+        assert [one.text for one in world.embedded()] == ["second"]
+        assert world.provider.billed == {"second": 1}
+
+    play(tmp_path, scenario)
+
+
+def test_a_cancel_from_before_the_start_is_known_before_the_first_request(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for number in range(3000):
+            world.say(EmbeddingContinued(occurred_at=world.chunk("x").occurred_at, space=f"other {number}"))
+        world.cancel()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(100)))
+        await world.start()
+        await world.until(lambda: sum(world.committed(number) for number in range(48)) == 100)
+        assert not world.provider.requests
+        assert not world.events()
+
+    play(tmp_path, scenario)

@@ -1,0 +1,462 @@
+"""How a provider's failures end: who waits, who tries, what is said of it, and that nothing spins or is lost."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.unit.embedder.world import FIRST, SECOND, Provider, Request, World, play
+
+from embedder.models.model import (
+    BadAnswer,
+    InputRefused,
+    Misconfigured,
+    ModelError,
+    RateLimited,
+    Unavailable,
+)
+from eventlog.events import ChunkRejectionReason, EmbeddingContinued, EmbeddingPaused, PauseReason
+
+COUNT = 400
+Make = Callable[[], ModelError]
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def library(world: World) -> list[str]:
+    texts = [f"text {number}" for number in range(COUNT)]
+    world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+    return texts
+
+
+def fail_for(provider: Provider, seconds: float, make: Make) -> float:
+    """Every request of the next `seconds` ends with the error. Returns when that is over."""
+    end_s = now_s() + seconds
+    provider.fails = lambda _: make() if now_s() < end_s else None
+    return end_s
+
+
+def busy(retry_after_s: float | None) -> Make:
+    return lambda: RateLimited("429: slow down", retry_after_s=retry_after_s, is_quota=False)
+
+
+def empty() -> RateLimited:
+    return RateLimited("429: insufficient quota", retry_after_s=None, is_quota=True)
+
+
+def gaps_s(requests: Sequence[Request]) -> list[float]:
+    times = [one.at_s for one in requests]
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
+async def all_went_through(world: World, within_s: float = 120.0) -> None:
+    await world.answered(COUNT, within_s)
+    assert len(world.embedded()) == COUNT
+    assert world.provider.billed == {f"text {number}": 1 for number in range(COUNT)}
+
+
+def check_said(world: World, reason: PauseReason) -> EmbeddingPaused:
+    """One pause and its end, and nothing else."""
+    paused, *more = world.said()
+    assert isinstance(paused, EmbeddingPaused)
+    assert paused.reason is reason
+    assert [type(one) for one in more] == [EmbeddingContinued]
+    return paused
+
+
+# --- each failure ------------------------------------------------------------------------------------------------
+
+
+def test_nobody_asks_a_busy_provider_before_the_time_that_it_named(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.provider.fails = lambda _: busy(7.0)() if len(world.provider.requests) == 30 else None
+        library(world)
+        await world.until(lambda: len(world.provider.requests) >= 30)
+        told_s = world.provider.requests[29].at_s + 0.01
+        await all_went_through(world)
+        after = [one for one in world.provider.requests if one.at_s > told_s]
+        assert 7.0 <= after[0].at_s - told_s < 7.6
+        assert after[1].at_s - after[0].at_s > 0.19, "one tries, the others wait for its answer"
+        assert not world.said(), "seven seconds are nobody's business"
+
+    play(tmp_path, scenario)
+
+
+def test_a_limit_is_no_attempt_however_often_it_comes(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 60.0, busy(1.0))
+        library(world)
+        await all_went_through(world, 200.0)
+        assert not world.rejected()
+        check_said(world, PauseReason.PROVIDER_QUOTA)
+
+    play(tmp_path, scenario)
+
+
+def test_a_limit_without_a_time_is_waited_out_too(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        begin_s = now_s()
+        fail_for(world.provider, 60.0, busy(None))
+        library(world)
+        await all_went_through(world, 200.0)
+        refused = [one for one in world.provider.requests if one.at_s < begin_s + 60.0]
+        assert len(refused) < 48 + 60
+
+    play(tmp_path, scenario)
+
+
+def test_a_long_limit_is_said_at_once_with_its_end(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 1.0, busy(90.0))
+        library(world)
+        await world.until(lambda: bool(world.said()), 3.0)
+        [paused] = world.said()
+        assert isinstance(paused, EmbeddingPaused)
+        assert paused.next_try_at is not None
+        assert 88 < (paused.next_try_at - paused.paused_since).total_seconds() < 92
+        asked = len(world.provider.requests)
+        await asyncio.sleep(80.0)
+        assert len(world.provider.requests) == asked
+        await all_went_through(world)
+        check_said(world, PauseReason.PROVIDER_QUOTA)
+
+    play(tmp_path, scenario)
+
+
+def test_an_empty_quota_is_asked_about_every_thirty_seconds(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        end_s = fail_for(world.provider, 200.0, empty)
+        library(world)
+        await world.until(lambda: bool(world.said()), 2.0)
+        first = len(world.provider.requests)
+        assert first <= 48
+        await asyncio.sleep(end_s - now_s() - 0.1)
+        probes = world.provider.requests[first:]
+        assert 5 <= len(probes) <= 7
+        assert min(gaps_s(probes)) >= 30.0
+        await all_went_through(world)
+        check_said(world, PauseReason.PROVIDER_QUOTA)
+
+    play(tmp_path, scenario)
+
+
+def test_a_short_outage_is_nobodys_business(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.provider.fails = lambda _: (
+            Unavailable("500") if len(world.provider.requests) in (3, 9) else None
+        )
+        library(world)
+        await all_went_through(world)
+        assert not world.said()
+
+    play(tmp_path, scenario)
+
+
+def test_a_long_outage_is_said_and_one_request_at_a_time_looks_for_its_end(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        end_s = fail_for(world.provider, 300.0, lambda: Unavailable("503"))
+        library(world)
+        await world.until(lambda: bool(world.said()), 30.0)
+        await asyncio.sleep(2.0)
+        first = len(world.provider.requests)
+        assert first <= 3 * 48
+        await asyncio.sleep(end_s - now_s() - 0.1)
+        probes = world.provider.requests[first:]
+        assert 8 <= len(probes) <= 25
+        assert max(gaps_s(probes)) < 35.0
+        assert not world.rejected()
+        await all_went_through(world)
+        check_said(world, PauseReason.PROVIDER_DOWN)
+
+    play(tmp_path, scenario)
+
+
+def test_a_wrong_key_neither_spins_nor_rejects(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        end_s = fail_for(world.provider, 200.0, lambda: Misconfigured("401: invalid key"))
+        library(world)
+        await world.until(lambda: bool(world.said()), 2.0)
+        first = len(world.provider.requests)
+        assert first <= 48
+        await asyncio.sleep(end_s - now_s() - 0.1)
+        probes = world.provider.requests[first:]
+        assert 5 <= len(probes) <= 7
+        assert not world.events()
+        await all_went_through(world)
+        assert "invalid key" in check_said(world, PauseReason.PROVIDER_CONFIG).message
+
+    play(tmp_path, scenario)
+
+
+def test_what_lasts_is_called_by_its_present_name(tmp_path: Path) -> None:
+    """A quota that was refilled under a key that is gone: users see what keeps them waiting now."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 40.0, empty)
+        library(world)
+        await asyncio.sleep(41.0)
+        fail_for(world.provider, 60.0, lambda: Misconfigured("401: invalid key"))
+        await asyncio.sleep(40.0)
+        reasons = [one.reason for one in world.said() if isinstance(one, EmbeddingPaused)]
+        assert reasons == [PauseReason.PROVIDER_QUOTA, PauseReason.PROVIDER_CONFIG]
+        await all_went_through(world)
+        assert isinstance(world.said()[-1], EmbeddingContinued)
+
+    play(tmp_path, scenario)
+
+
+# --- texts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: InputRefused("400: too long"), ChunkRejectionReason.PROVIDER_REFUSED),
+        (lambda: BadAnswer("a vector is zero"), ChunkRejectionReason.VECTOR_INVALID),
+    ],
+)
+def test_one_bad_text_costs_one_text(tmp_path: Path, make: Make, reason: ChunkRejectionReason) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.fails = lambda texts: make() if any("bad" in text for text in texts) else None
+        texts = [f"{'bad' if n in (2, 11) else 'good'} {n}" for n in range(20)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
+        await world.start()
+        await world.answered(20)
+        assert [one.text for one in world.embedded()] == [text for text in texts if "good" in text]
+        assert [one.reason for one in world.rejected()] == [reason] * 2
+        assert all(one.tries_count >= 1 and one.message for one in world.rejected())
+        assert world.provider.billed == {text: 1 for text in texts if "good" in text}
+        with_bad = [one for one in world.provider.requests if any("bad" in text for text in one.texts)]
+        assert len(with_bad) <= 2 * 10
+        assert not world.said()
+
+    play(tmp_path, scenario)
+
+
+def test_a_vector_that_is_bad_once_is_asked_for_again(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.fails = lambda _: BadAnswer("nan") if len(world.provider.requests) == 1 else None
+        world.give(*(world.chunk(f"text {n}", index=n) for n in range(5)), partition=0)
+        await world.start()
+        await world.answered(5)
+        assert len(world.embedded()) == 5
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("make", [lambda: InputRefused("400: no"), lambda: BadAnswer("zero")])
+def test_a_provider_that_refuses_every_text_is_a_wrong_setting(tmp_path: Path, make: Make) -> None:
+    """What was taken for the texts' fault is ours, when it is all of them: the library is not rejected whole."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 600.0, make)
+        library(world)
+        await asyncio.sleep(600.0)
+        assert len(world.rejected()) <= 48 + 20
+        paused = next(one for one in world.said() if isinstance(one, EmbeddingPaused))
+        assert paused.reason is PauseReason.PROVIDER_CONFIG
+        last = world.provider.asked_since(now_s() - 300.0)
+        assert len(last) <= 3 * 300 / 30, "it does not spin"
+        world.provider.fails = lambda _: None
+        await world.answered(COUNT, 120.0)
+        assert len(world.embedded()) + len(world.rejected()) == COUNT
+
+    play(tmp_path, scenario)
+
+
+def test_the_bisecting_of_one_batch_goes_on_after_a_limit(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        def fails(texts: Sequence[str]) -> ModelError | None:
+            if len(world.provider.requests) in (2, 4):
+                return busy(2.0)()
+            return InputRefused("400: too long") if "bad" in texts else None
+
+        world.provider.fails = fails
+        texts = ["one", "two", "bad", "three", "four"]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
+        await world.start()
+        await world.answered(5)
+        assert [one.text for one in world.embedded()] == ["one", "two", "three", "four"]
+        assert len(world.rejected()) == 1
+        assert set(world.provider.billed.values()) == {1}
+
+    play(tmp_path, scenario)
+
+
+# --- while it waits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make", [busy(60.0), empty, lambda: Misconfigured("401"), lambda: Unavailable("503")]
+)
+def test_a_cancel_is_heard_while_the_space_is_paused(tmp_path: Path, make: Make) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        end_s = fail_for(world.provider, 50.0, make)
+        library(world)
+        await asyncio.sleep(20.0)
+        world.cancel()
+        await world.until(lambda: sum(world.committed(number) for number in range(48)) == COUNT, 3.0)
+        assert not world.events()
+        asked = len(world.provider.requests)
+        await asyncio.sleep(end_s - now_s() + 60.0)
+        assert len(world.provider.requests) - asked <= 1, "at most the try that was under way"
+        assert isinstance(world.said()[-1], EmbeddingContinued), "nothing waits, so nothing is paused"
+
+    play(tmp_path, scenario)
+
+
+def test_other_imports_in_the_same_batch_outlive_a_cancel(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 10.0, lambda: Misconfigured("401"))
+        texts = [f"text {number}" for number in range(6)]
+        for number, text in enumerate(texts):
+            world.give(world.chunk(text, SECOND if number % 2 else FIRST, index=number), partition=0)
+        await asyncio.sleep(5.0)
+        world.cancel(FIRST)
+        await world.answered(3, 60.0)
+        await world.until(lambda: world.committed(0) == 6)
+        assert [one.text for one in world.embedded()] == texts[1::2]
+        assert set(world.provider.billed) == set(texts[1::2])
+
+    play(tmp_path, scenario)
+
+
+def test_a_stop_does_not_wait_for_the_provider(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 3600.0, lambda: Misconfigured("401"))
+        library(world)
+        await asyncio.sleep(5.0)
+        began_s = now_s()
+        await world.stop()
+        assert now_s() - began_s < 8.0
+        assert not world.events()
+        assert not world.broker.committed.get("embedder-openai-test-embedding-4-1")
+
+    play(tmp_path, scenario)
+
+
+def test_an_empty_quota_is_remembered_over_a_restart(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 100.0, empty)
+        library(world)
+        await asyncio.sleep(5.0)
+        last_s = world.provider.requests[-1].at_s
+        await world.stop()
+        await world.start()
+        await asyncio.sleep(60.0)
+        later = [one for one in world.provider.requests if one.at_s > last_s]
+        assert later[0].at_s - last_s >= 29.9
+        assert min(gaps_s(later)) >= 29.9
+        await all_went_through(world)
+        assert isinstance(world.said()[-1], EmbeddingContinued)
+
+    play(tmp_path, scenario)
+
+
+def test_a_pause_whose_cause_is_gone_at_the_start_is_ended(tmp_path: Path) -> None:
+    """Somebody repaired the key and started it again; there may be nothing to embed."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 10.0, lambda: Misconfigured("401"))
+        library(world)
+        await asyncio.sleep(5.0)
+        world.cancel()
+        await world.stop()
+        await asyncio.sleep(10.0)
+        await world.start()
+        await world.until(lambda: isinstance(world.said()[-1], EmbeddingContinued), 40.0)
+
+    play(tmp_path, scenario)
+
+
+# --- several processes -------------------------------------------------------------------------------------------
+
+
+async def two_processes(world: World) -> None:
+    await world.start("a")
+    await world.start("b")
+    await asyncio.sleep(10.0)
+
+
+def test_another_process_obeys_the_limit_that_one_met(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await two_processes(world)
+        texts = [f"text {number}" for number in range(COUNT)]
+        fail_for(world.provider, 1.0, busy(60.0))
+        world.give(world.chunk(texts[0]))
+        await world.until(lambda: bool(world.said()), 5.0)
+        met_s = world.provider.requests[-1].at_s
+        await asyncio.sleep(1.0)
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts) if n))
+        await all_went_through(world)
+        after = [one for one in world.provider.requests if one.at_s > met_s]
+        assert after[0].at_s - met_s >= 60.0
+        assert {one.who for one in after} == {"a", "b"}
+        assert isinstance(world.said()[-1], EmbeddingContinued)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Misconfigured("401"), lambda: Unavailable("503"), empty, busy(20.0)]
+)
+def test_a_process_without_work_does_not_end_the_pause_of_another(tmp_path: Path, make: Make) -> None:
+    async def scenario(world: World) -> None:
+        await two_processes(world)
+        end_s = fail_for(world.provider, 300.0, make)
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(10)), partition=0)
+        await asyncio.sleep(end_s - now_s() - 1.0)
+        assert len(world.provider.requests) <= 30, "neither spins nor is called back by the other"
+        assert [type(one) for one in world.said()] == [EmbeddingPaused]
+        await world.answered(10, 60.0)
+        await world.until(lambda: isinstance(world.said()[-1], EmbeddingContinued), 5.0)
+        await asyncio.sleep(60.0)
+        check_said(world, world.said()[0].reason)
+
+    play(tmp_path, scenario)
+
+
+def test_two_processes_with_work_probe_together_no_more_than_twice_as_often(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await two_processes(world)
+        end_s = fail_for(world.provider, 300.0, empty)
+        library(world)
+        await asyncio.sleep(10.0)
+        first = len(world.provider.requests)
+        await asyncio.sleep(end_s - now_s() - 1.0)
+        assert len(world.provider.requests) - first <= 2 * 300 / 30
+        await all_went_through(world)
+        assert isinstance(world.said()[-1], EmbeddingContinued)
+
+    play(tmp_path, scenario)
+
+
+def test_a_pause_of_a_process_that_died_is_ended_by_the_one_that_takes_over(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await two_processes(world)
+        fail_for(world.provider, 40.0, lambda: Misconfigured("401"))
+        library(world)
+        await asyncio.sleep(20.0)
+        await world.stop("a")
+        await all_went_through(world, 200.0)
+        await world.until(lambda: isinstance(world.said()[-1], EmbeddingContinued), 60.0)
+
+    play(tmp_path, scenario)

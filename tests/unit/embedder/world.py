@@ -1,0 +1,321 @@
+"""The embedder as `app.run` wires it, several processes if need be, over a log in memory and a provider in memory.
+
+Time is virtual. What is checked is what stands in the log, and the provider's ledger; never a call between two parts.
+"""
+
+import asyncio
+import hashlib
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.embedder.virtual_time import LoopClock, run_virtually
+
+from embedder import app
+from embedder.models.model import Embedded, ModelError, Side
+from embedder.settings import EmbedderSettings
+from eventlog.avro import Schemas, schemas_dir
+from eventlog.envelope import Envelope, seal, unseal
+from eventlog.events import (
+    ChunkEmbedded,
+    ChunkExtracted,
+    ChunkKind,
+    ChunkMessage,
+    ChunkRejected,
+    ChunkRejectionReason,
+    EmbeddingContinued,
+    EmbeddingPaused,
+    ImportCancelled,
+    ImportResumed,
+    Message,
+    Part,
+)
+from eventlog.ids import ImportId, chunk_id, document_id, embedding_key, import_id_of_key, project_id
+from eventlog.log import NewRecord, Position, Record, TopicPartition, Writer
+from eventlog.memory import MemoryBroker, MemoryLog
+from eventlog.topics import CHUNKS, EMBEDDINGS, IMPORTS, Names, topic_table
+
+SPACE = "openai/test-embedding@4:1"
+GROUP = "embedder-openai-test-embedding-4-1"
+DLQ = f"{GROUP}-dlq"
+SCHEMAS = Schemas(schemas_dir())
+PROJECT = project_id("Library")
+DOCUMENT = document_id(PROJECT, "sha256:1")
+FIRST, SECOND = (import_id_of_key("anonymous", key) for key in ("first", "second"))
+Fails = Callable[[Sequence[str]], ModelError | None]
+
+
+class SlowWriter:
+    """Takes records at once, and writes them when the log is not slow any more."""
+
+    def __init__(self, writer: Writer, world: "World") -> None:
+        self._writer = writer
+        self._world = world
+
+    async def send(self, record: NewRecord) -> Awaitable[Position]:
+        return asyncio.ensure_future(self._written(record))
+
+    async def _written(self, record: NewRecord) -> Position:
+        while self._world.is_log_slow:  # noqa: ASYNC110 - virtual time, and a test sets it
+            await asyncio.sleep(0.1)
+        return await (await self._writer.send(record))
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+
+class ProcessLog(MemoryLog):
+    """With the names that `KafkaLog` has, and a log that may be slow in taking what it is given."""
+
+    names = Names()
+
+    def __init__(self, world: "World") -> None:
+        super().__init__(world.broker)
+        self._world = world
+
+    async def writer(self) -> Writer:
+        writer = await super().writer()
+        return SlowWriter(writer, self._world) if self._world.may_be_slow else writer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    at_s: float
+    texts: tuple[str, ...]
+    who: str
+
+
+class Provider:
+    """What all processes pay. `fails` looks at the texts of a request and says how it ends, if not well."""
+
+    def __init__(self) -> None:
+        self.latency_s = 0.2
+        self.fails: Fails = lambda _: None
+        self.requests: list[Request] = []
+        self.billed: Counter[str] = Counter()
+
+    async def embed(self, texts: Sequence[str], who: str) -> Embedded:
+        self.requests.append(Request(asyncio.get_running_loop().time(), tuple(texts), who))
+        error = self.fails(texts)
+        if error is not None:
+            await asyncio.sleep(0.01)
+            raise error
+        self.billed.update(texts)
+        await asyncio.sleep(self.latency_s)
+        return Embedded([vector_of(text) for text in texts], [7] * len(texts))
+
+    def asked_since(self, at_s: float) -> list[Request]:
+        return [one for one in self.requests if one.at_s >= at_s]
+
+
+def vector_of(text: str) -> bytes:
+    """Of unit length, and another one for each text."""
+    angle = hashlib.sha256(text.encode()).digest()
+    raw = [byte - 127.5 for byte in angle[:4]]
+    length = sum(one * one for one in raw) ** 0.5
+    return struct.pack("<4f", *(one / length for one in raw))
+
+
+class _Model:
+    def __init__(self, provider: Provider, who: str) -> None:
+        self._provider = provider
+        self._who = who
+
+    async def embed(self, texts: Sequence[str], side: Side) -> Embedded:
+        del side
+        return await self._provider.embed(texts, self._who)
+
+    async def close(self) -> None:
+        pass
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.provider = Provider()
+        self.broker = MemoryBroker(topic_table().values(), clock=LoopClock())
+        self.may_be_slow = False
+        self.is_log_slow = False
+        self._running: dict[str, asyncio.Task[int]] = {}
+
+    # --- processes
+
+    def log_of(self, settings: EmbedderSettings) -> ProcessLog:
+        del settings
+        return ProcessLog(self)
+
+    def model_of(self, settings: EmbedderSettings) -> _Model:
+        return _Model(self.provider, settings.data_dir.name)
+
+    def data(self, name: str) -> Path:
+        return self._folder / name
+
+    async def start(self, name: str = "a") -> None:
+        """Returns when the process has partitions and reads them."""
+        settings = EmbedderSettings(
+            kafka_bootstrap_servers="memory:1",
+            http_port=0,
+            data_dir=self.data(name),
+            embedding=SPACE,
+            openai_base_url="http://nowhere",
+        )
+        self._running[name] = asyncio.create_task(app.run(settings))
+        await asyncio.sleep(1.0)
+        self.look()
+
+    async def stop(self, name: str = "a") -> None:
+        """As SIGTERM does, but for the exit code."""
+        task = self._running.pop(name)
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def stop_all(self) -> None:
+        for name in list(self._running):
+            await self.stop(name)
+
+    def look(self) -> None:
+        """Raises what ended a process that nobody stopped."""
+        for task in self._running.values():
+            if task.done():
+                task.result()
+                raise AssertionError("a process ended by itself")
+
+    def forget(self, name: str = "a") -> None:
+        """It was meant to end."""
+        del self._running[name]
+
+    # --- what ingest writes
+
+    def chunk(
+        self,
+        text: str,
+        import_id: ImportId = FIRST,
+        *,
+        attempt: int = 1,
+        index: int = 0,
+        space: str = SPACE,
+    ) -> ChunkExtracted:
+        return ChunkExtracted(
+            occurred_at=LoopClock().now(),
+            import_id=import_id,
+            project_id=PROJECT,
+            attempt=attempt,
+            chunk_id=chunk_id(DOCUMENT, "1", index, text),
+            document_id=DOCUMENT,
+            embedding_key=embedding_key(PROJECT, text),
+            space=space,
+            revision=1,
+            chunk_index=index,
+            kind=ChunkKind.PASSAGE,
+            part=Part.FULL_TEXT,
+            text=text,
+        )
+
+    def rejection(self) -> ChunkRejected:
+        """An event that has no business on `chunks`."""
+        chunk = self.chunk("rejected")
+        return ChunkRejected(
+            **{spec.name: getattr(chunk, spec.name) for spec in fields(ChunkMessage)},
+            reason=ChunkRejectionReason.TEXT_EMPTY,
+        )
+
+    def give(self, *chunks: ChunkExtracted, partition: int | None = None) -> None:
+        for chunk in chunks:
+            self.put(
+                seal(SCHEMAS, chunk, topic=CHUNKS, source="paperlog/ingest", partition=partition), CHUNKS
+            )
+
+    def put(self, record: NewRecord, topic: str) -> None:
+        assert record.topic == topic
+        self.broker.append(record)
+
+    def say(self, message: Message) -> None:
+        self.broker.append(seal(SCHEMAS, message, topic=IMPORTS, source="paperlog/ingest", partition=0))
+
+    def cancel(self, import_id: ImportId = FIRST, attempt: int = 1) -> None:
+        self.say(
+            ImportCancelled(
+                occurred_at=LoopClock().now(), import_id=import_id, project_id=PROJECT, attempt=attempt
+            )
+        )
+
+    def resume(self, import_id: ImportId = FIRST, attempt: int = 2) -> None:
+        self.say(
+            ImportResumed(
+                occurred_at=LoopClock().now(), import_id=import_id, project_id=PROJECT, attempt=attempt
+            )
+        )
+
+    # --- what is in the log
+
+    def envelopes(self) -> list[Envelope]:
+        return [unseal(SCHEMAS, record) for record in self.broker.records(EMBEDDINGS)]
+
+    def events(self) -> list[ChunkEmbedded | ChunkRejected]:
+        events = [one.event for one in self.envelopes()]
+        return [one for one in events if isinstance(one, ChunkEmbedded | ChunkRejected)]
+
+    def embedded(self) -> list[ChunkEmbedded]:
+        return [one for one in self.events() if isinstance(one, ChunkEmbedded)]
+
+    def rejected(self) -> list[ChunkRejected]:
+        return [one for one in self.events() if isinstance(one, ChunkRejected)]
+
+    def said(self) -> list[EmbeddingPaused | EmbeddingContinued]:
+        events = [unseal(SCHEMAS, record).event for record in self.broker.records(IMPORTS)]
+        return [one for one in events if isinstance(one, EmbeddingPaused | EmbeddingContinued)]
+
+    def letters(self) -> list[Record]:
+        return self.broker.records(DLQ)
+
+    def committed(self, partition: int) -> int:
+        """The next offset that the group will read."""
+        return self.broker.committed.get(GROUP, {}).get(TopicPartition(CHUNKS, partition), 0)
+
+    async def until(self, condition: Callable[[], Any], within_s: float = 30.0) -> None:
+        deadline = asyncio.get_running_loop().time() + within_s
+        while not condition():
+            self.look()
+            assert asyncio.get_running_loop().time() < deadline, f"not within {within_s} s: {self}"
+            await asyncio.sleep(0.05)
+
+    async def answered(self, count: int, within_s: float = 30.0) -> None:
+        await self.until(lambda: len(self.events()) >= count, within_s)
+
+    def __str__(self) -> str:
+        said = [type(one).__name__ for one in self.said()]
+        return f"{len(self.events())} events, {len(self.provider.requests)} requests, said {said}"
+
+
+Scenario = Callable[[World], Coroutine[Any, Any, None]]
+
+
+@contextmanager
+def patched(world: World) -> Iterator[None]:
+    """`app.run` builds its clients itself; these three are what a test gives it in their place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "KafkaLog", world.log_of)
+        patch.setattr(app, "build_model", world.model_of)
+        patch.setattr(app, "SystemClock", LoopClock)
+        yield
+
+
+def play(folder: Path, scenario: Scenario) -> World:
+    """The scenario from start to end; its processes are stopped whatever comes. Returns what is left."""
+    world = World(folder)
+
+    async def act() -> None:
+        try:
+            await scenario(world)
+            world.look()
+        finally:
+            await world.stop_all()
+
+    with patched(world):
+        run_virtually(act())
+    return world

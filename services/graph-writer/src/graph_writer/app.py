@@ -38,7 +38,7 @@ from graph_writer.reads import Reads
 from graph_writer.sender import Sender
 from graph_writer.settings import Settings, StoreKind
 from graph_writer.stores.edge import EdgeStore, FolderLock
-from graph_writer.stores.store import Store, StoreMismatch
+from graph_writer.stores.store import StoreAway, StoreMismatch
 from graph_writer.words import Keywords
 from graph_writer.writer import Writer
 
@@ -120,9 +120,17 @@ async def open_store(settings: Settings, log: KafkaLog, health: Health) -> Opene
         return opened
     from graph_writer.stores.qdrant import connect  # noqa: PLC0415 - its client takes 80 MB that edge does not need
 
-    shared: Store = connect(settings)
-    opened = OpenedStore(shared)
-    await opened.open(partitions)
+    opened = OpenedStore(connect(settings))
+    while True:
+        try:
+            await opened.open(partitions)
+        except StoreAway as error:
+            health.add("store_down")
+            _log.warning("store.away", error=error)
+            await asyncio.sleep(error.retry_after_s or _RETRY_S)
+        else:
+            health.remove("store_down")
+            break
     await opened.check_log(log)
     return opened
 

@@ -200,10 +200,10 @@ class Applier:
             name = await self._opened.ensure_space(space)
             await self._upsert(name, [draft for at, draft in plan.points if at == space])
         await self._upsert(GRAPH.name, plan.markers)
-        for space in dict.fromkeys(space for space, _ in plan.deletes):
-            name = await self._opened.ensure_space(space)
-            await self._store.delete(name, [id_ for at, id_ in plan.deletes if at == space])
-        await self._store.delete(GRAPH.name, plan.marker_deletes)
+        for space, id_, order in plan.deletes:
+            await self._store.delete(await self._opened.ensure_space(space), [id_], order=order)
+        for id_, order in plan.marker_deletes:
+            await self._store.delete(GRAPH.name, [id_], order=order)
 
     async def _upsert(self, collection: str, drafts: Iterable[Draft]) -> None:
         """One call per (revision, attempt), which is one call for nearly every batch."""
@@ -317,7 +317,8 @@ class Applier:
         for collection in self._opened.collections:
             held = await self.held(collection.name, parsed.document_id)
             gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept)
-            await self._store.delete(collection.name, gone)
+            # What another writer has meanwhile put there for a newer revision stays.
+            await self._store.delete(collection.name, gone, order=(parsed.revision, core.ATTEMPT_MAX))
             swept += len(gone)
         return swept
 

@@ -30,6 +30,7 @@ from eventlog.ids import NAMESPACE, ChunkId, DocumentId, ImportId, ProjectId, St
 
 Order = tuple[int, int]
 """(revision, attempt)"""
+ATTEMPT_MAX = 2**31 - 1
 Payload = dict[str, Any]
 
 TEXT_LENGTH_MAX = 4_000
@@ -126,12 +127,15 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`points` and `deletes` are for the collection of the space named, `markers` for the graph's."""
+    """`points` and `deletes` are for the collection of the space named, `markers` for the graph's.
+
+    What is deleted is named with its order: another writer may put something newer there in between.
+    """
 
     points: tuple[tuple[str, Draft], ...] = ()
-    deletes: tuple[tuple[str, UUID], ...] = ()
+    deletes: tuple[tuple[str, UUID, Order], ...] = ()
     markers: tuple[Draft, ...] = ()
-    marker_deletes: tuple[UUID, ...] = ()
+    marker_deletes: tuple[tuple[UUID, Order], ...] = ()
     settled: tuple[Settlement, ...] = ()
 
 
@@ -268,9 +272,9 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     has something better does that.
     """
     points: list[tuple[str, Draft]] = []
-    deletes: list[tuple[str, UUID]] = []
+    deletes: list[tuple[str, UUID, Order]] = []
     markers: list[Draft] = []
-    marker_deletes: list[UUID] = []
+    marker_deletes: list[tuple[UUID, Order]] = []
     settled: list[Settlement] = []
     at_point = dict(known.points)
     at_marker = dict(known.markers)
@@ -282,10 +286,10 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
         mark = known.marks.get(arrival.document_id, {}).get(arrival.part)
         if mark is not None and arrival.revision < mark.revision:
             if here is not None and here[0] < mark.revision:
-                deletes.append((arrival.space, arrival.point_id))
+                deletes.append((arrival.space, arrival.point_id, here))
                 del at_point[arrival.point_id]
             if marked is not None and marked[0] < mark.revision:
-                marker_deletes.append(arrival.marker_id)
+                marker_deletes.append((arrival.marker_id, marked))
                 del at_marker[arrival.marker_id]
             settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
@@ -301,7 +305,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             markers.append(_marker(arrival, REJECTED_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
             if here is not None and here[0] == arrival.revision:
-                deletes.append((arrival.space, arrival.point_id))
+                deletes.append((arrival.space, arrival.point_id, here))
                 del at_point[arrival.point_id]
             settled.append(_settle(arrival, arrival.outcome))
             continue
@@ -317,7 +321,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             is_new = True
             at_point[arrival.point_id] = arrival.order
             if marked is not None:
-                marker_deletes.append(arrival.marker_id)
+                marker_deletes.append((arrival.marker_id, marked))
                 del at_marker[arrival.marker_id]
         if is_new:
             draft = Draft(
@@ -333,7 +337,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
         points=_last_of_each(points),
         deletes=tuple(one for one in deletes if one[1] not in at_point),
         markers=tuple({draft.id: draft for draft in markers if draft.id in at_marker}.values()),
-        marker_deletes=tuple(one for one in marker_deletes if one not in at_marker),
+        marker_deletes=tuple(one for one in marker_deletes if one[0] not in at_marker),
         settled=tuple(settled),
     )
 

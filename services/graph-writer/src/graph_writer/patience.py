@@ -15,7 +15,7 @@ from graph_writer.sender import Sender
 from graph_writer.stores.store import StoreAway
 
 PAUSE_SAID_AFTER_S = 2.0
-_RETRY = RetryPolicy(backoff_s_first=0.1, backoff_s_max=5.0)
+_RETRY = RetryPolicy(backoff_s_first=0.1, backoff_s_max=5.0, retry_after_s_max=60.0)
 _log = Logger("graph_writer.patience")
 T = TypeVar("T")
 
@@ -41,7 +41,10 @@ class Patience:
                 _log.warning("store.away", attempt=attempt, error=error)
                 if self._clock.monotonic_s() - since >= PAUSE_SAID_AFTER_S:
                     await self._say_paused()
-                await asyncio.sleep(_RETRY.backoff_s(attempt, jitter=random.random()))  # noqa: S311 - spreads retries
+                jitter = random.random()  # noqa: S311 - spreads retries
+                await asyncio.sleep(
+                    _RETRY.backoff_s(attempt, retry_after_s=error.retry_after_s, jitter=jitter)
+                )
             else:
                 if attempt > 1:
                     self._health.remove("store_down")

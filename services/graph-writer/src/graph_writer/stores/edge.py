@@ -99,9 +99,6 @@ class EdgeStore:
         self._lock = lock
         self._shards: dict[str, _Shard] = {}
 
-    async def names(self) -> set[str]:
-        return {path.parent.name for path in self._folder.glob("*/edge_config.json")}
-
     async def open(self, collection: Collection) -> None:
         if collection.name in self._shards:
             return
@@ -171,18 +168,24 @@ class EdgeStore:
         opened.shard.update(operation)
         self._wrote(opened, len(points))
 
-    async def delete(self, collection: str, ids: Sequence[UUID]) -> None:
-        if ids:
-            opened = self._shards[collection]
-            opened.shard.update(edge.UpdateOperation.delete_points(list(ids)))
-            self._wrote(opened, len(ids))
+    async def delete(self, collection: str, ids: Sequence[UUID], *, order: Order | None = None) -> None:
+        if not ids:
+            return
+        opened = self._shards[collection]
+        if order is None:
+            operation = edge.UpdateOperation.delete_points(list(ids))
+        else:
+            chosen = edge.Filter(must=[edge.HasIdCondition(set(ids)), _not_above(order)])
+            operation = edge.UpdateOperation.delete_points_by_filter(chosen)
+        opened.shard.update(operation)
+        self._wrote(opened, len(ids))
 
     async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
         # One process writes, one call at a time: looking first is as good as a condition.
         found = await self.get(collection, [swap.id for swap in swaps])
         for swap in swaps:
-            there = found.get(swap.id)
-            if (None if there is None else there.payload.get(swap.field)) != swap.expected:
+            there = found[swap.id].payload if swap.id in found else {}
+            if there.get(swap.field) != swap.expected and there != swap.new:
                 return False
         await self.upsert(collection, [Point(id=swap.id, payload=swap.new) for swap in swaps])
         return True

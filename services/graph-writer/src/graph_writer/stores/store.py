@@ -21,7 +21,11 @@ Payload = dict[str, Any]
 
 
 class StoreAway(TransientFailure):
-    """The store does not answer now; nothing is known to be lost."""
+    """The store does not answer now; nothing is known to be lost. `retry_after_s` where it said when to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class StoreLost(Exception):  # noqa: N818 - the name says what happened; only a new process can go on
@@ -95,9 +99,6 @@ class Store(Protocol):
     def is_shared(self) -> bool:
         """Whether other processes may write at the same time."""
 
-    async def names(self) -> set[str]:
-        """The collections that are there."""
-
     async def open(self, collection: Collection) -> None:
         """Makes it where it is missing. Raises StoreMismatch when it was made with other settings."""
 
@@ -126,10 +127,14 @@ class Store(Protocol):
     async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
         """Returns when written. With `order`, what stands there under a higher (revision, attempt) stays."""
 
-    async def delete(self, collection: str, ids: Sequence[UUID]) -> None: ...
+    async def delete(self, collection: str, ids: Sequence[UUID], *, order: Order | None = None) -> None:
+        """Returns when deleted. With `order`, what stands there under a higher (revision, attempt) stays."""
 
     async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
-        """False, and nobody may go on, when one of them had another value than expected."""
+        """False, and nobody may go on, when one of them had another value than expected.
+
+        `new` holds the field with another value than `expected`, so that a repeat of what was written is no failure.
+        """
 
     async def nearest(
         self, collection: str, query: bytes | Words, where: Where, *, limit: int, fields: Sequence[str]

@@ -10,6 +10,11 @@ INTERRUPTED = 130
 """What a shell answers for a program that Ctrl-C ended."""
 
 _NAMES_SHOWN_MAX = 20
+_HERE = {
+    "import_unknown": "List them with: paperlog imports",
+    "project_unknown": "List them with: paperlog imports",
+}
+"""What to do where the service's own advice is written for programs: by code of the problem."""
 
 
 class Failure(Exception):  # noqa: N818 - names what it is to the reader
@@ -31,7 +36,7 @@ class Refused(Failure):
         super().__init__(
             title,
             why="\n".join(_reasons(title, problem)),
-            todo=str(problem.get("action") or ""),
+            todo=_HERE.get(str(problem.get("code") or "")) or str(problem.get("action") or ""),
         )
         self.status = status
         self.problem_code = str(problem.get("code") or "")
@@ -39,11 +44,10 @@ class Refused(Failure):
 
 
 def _reasons(title: str, problem: Mapping[str, Any]) -> list[str]:
-    lines = []
     detail = str(problem.get("detail") or "")
-    if detail and detail != title:
-        lines.append(detail)
-    for each in _list(problem, "problems"):
+    problems = _list(problem, "problems")
+    lines = [] if detail in {title, *(each.get("message") for each in problems)} else [detail]
+    for each in problems:
         subject, message = str(each.get("subject") or ""), str(each.get("message") or "")
         lines.append(f"{subject}: {message}" if subject else message)
     names = [str(name) for name in problem.get("files") or () if isinstance(name, str)]

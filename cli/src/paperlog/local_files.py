@@ -6,6 +6,7 @@ one file at a time; what a file is, the service decides.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -13,6 +14,7 @@ from pathlib import Path, PurePath
 from paperlog.failures import WRONG_USAGE, Failure
 
 _READ_BYTES = 1 << 18
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,8 @@ def select(paths: Sequence[Path]) -> Selection:
                 left_out.append(each)
                 continue
             name = PurePath(os.path.relpath(_absolute(each), base)).as_posix()
-            if not _is_utf8(name):
-                left_out.append(LeftOut(path=each, why="its name is not UTF-8; rename it"))
+            if why := _why_not_a_name(name):
+                left_out.append(LeftOut(path=each, why=f"{why}; rename it"))
                 continue
             files[name] = LocalFile(path=each, name=name, size_bytes=each.stat().st_size)
     if not files:
@@ -131,9 +133,10 @@ def _found(path: Path, *, is_named: bool) -> Iterator[Path | LeftOut]:
         yield LeftOut(path=path, why="neither a file nor a folder")
 
 
-def _is_utf8(name: str) -> bool:
+def _why_not_a_name(name: str) -> str:
+    """Empty where the service can know a file by this name."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return "its name is not UTF-8"
+    return "its name holds control characters" if _CONTROLS.search(name) else ""

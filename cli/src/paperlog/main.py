@@ -22,7 +22,7 @@ from paperlog.failures import FAILED, INTERRUPTED, WRONG_USAGE, Failure
 from paperlog.graphml import NotAGraph, write_graphml
 from paperlog.importing import Request, request_import, validate_files
 from paperlog.plain import json_text, plain, safe_json
-from paperlog.progress import EXIT_CODES, follow, summary
+from paperlog.progress import EXIT_CODES, count_of, follow, summary
 from paperlog.service import DEFAULT_URL, Json, Service
 from paperlog.watching import statuses
 
@@ -66,6 +66,7 @@ Paths = Annotated[
 KindOption = Annotated[Kind, typer.Option(help="What it is, where that cannot be seen.")]
 PAGE_MAX = 200
 """So many imports the service lists at once."""
+REJECTIONS_MAX = 50
 WAIT_HELP = "Follow the import to its end. Default: where messages go to a terminal."
 
 
@@ -119,7 +120,7 @@ def up(
     data: Annotated[Path, typer.Option(help="Folder of this stack's log, store and files.")] = Path("var"),
     port: Annotated[int, typer.Option(help="Port of the API; 0 takes a free one.", min=0, max=65535)] = 8800,
     embedding: Annotated[
-        str, typer.Option(help="Model of new projects, provider/model[@dims]; `local` needs no key.")
+        str, typer.Option(help="Model of new projects, provider/model\\[@dims]; `local` needs no key.")
     ] = "local",
 ) -> None:
     """Run the whole stack here, in the foreground: Kafka, the services, the page."""
@@ -178,7 +179,7 @@ def _follow(service: Service, import_id: str, *, as_json: bool, is_new: bool = F
         return INTERRUPTED
     assert last is not None, "a watch ends with a status"
     say(summary(last))
-    _say_rejections(service, import_id, last)
+    _show_rejections(service, import_id, last, _err())
     if last.get("state") == "failed":
         say(f"when the reason is gone: paperlog resume {import_id}")
     if as_json:
@@ -186,12 +187,14 @@ def _follow(service: Service, import_id: str, *, as_json: bool, is_new: bool = F
     return EXIT_CODES.get(str(last.get("state")), FAILED)
 
 
-def _say_rejections(service: Service, import_id: str, status: Json) -> None:
-    if not status.get("documents", {}).get("rejected"):
+def _show_rejections(service: Service, import_id: str, status: Json, to: Console) -> None:
+    count = count_of(status, "documents", "rejected")
+    if not count:
         return
-    rejections = service.get(_of(import_id, "documents"), after="r:0", limit=20).get("rejections") or []
+    answer = service.get(_of(import_id, "documents"), after="r:0", limit=REJECTIONS_MAX)
+    rejections = answer.get("rejections") or []
     if rejections:
-        show.print_to(_err(), show.rejections_table(rejections))
+        show.print_to(to, show.rejections_table(rejections, count))
 
 
 @app.command()
@@ -214,10 +217,12 @@ def status(import_id: ImportId, url: Url = DEFAULT_URL, as_json: AsJson = False)
     """Say how far an import is."""
     with _service(url) as service:
         answer = service.get(_of(import_id))
-    if as_json:
-        _print_json(answer)
-    else:
-        show.print_to(_out(), show.status_table(answer))
+        if as_json:
+            _print_json(answer)
+        else:
+            out = _out()
+            show.print_to(out, show.status_table(answer))
+            _show_rejections(service, import_id, answer, out)
 
 
 @app.command()
@@ -241,7 +246,8 @@ def imports(
     if as_json:
         _print_json({"imports": found, "next": before})
     elif found:
-        show.print_to(_out(), show.imports_table(found))
+        out = _out()
+        show.print_to(out, show.imports_list(found, out.width))
     else:
         say("no imports yet; begin with: paperlog import PATH")
     if before is not None and not as_json:
@@ -334,14 +340,16 @@ def graph(
         path = f"/api/projects/{quote(project, safe='')}/graph"
         try:
             with service.stream(path) as response:
-                _print_graph(response, project, format_)
+                _print_graph(service, response, project, format_)
         except httpx.TransportError as error:
             raise service.not_there(error) from error
         except NotAGraph as error:
             raise Failure("The graph did not come whole", why=str(error), todo="Ask again.") from error
 
 
-def _print_graph(response: httpx.Response, project: str, format_: GraphFormat) -> None:
+def _print_graph(service: Service, response: httpx.Response, project: str, format_: GraphFormat) -> None:
+    if not response.headers.get("Content-Type", "").startswith("application/json"):
+        raise service.stranger()
     _as_utf8()
     if format_ is GraphFormat.graphml:
         written = write_graphml(response.iter_text(), sys.stdout, project=project)

@@ -86,11 +86,11 @@ class Pace:
         return max(0.0, (after - before) / (end_s - start_s)) if end_s > start_s else 0.0
 
     def eta_s(self, status: Json) -> float | None:
-        """None as long as the number of chunks is not final, or nothing moves."""
+        """None as long as the number of chunks is not final, where nothing moves, and where no chunk is left."""
         rest = count_of(status, "chunks", "total") - settled_count(status)
-        if status.get("state") != "embedding" or status.get("waiting") or self.per_s == 0:
+        if status.get("state") != "embedding" or status.get("waiting") or self.per_s == 0 or rest <= 0:
             return None
-        return max(0.0, rest / self.per_s)
+        return rest / self.per_s
 
 
 def duration_words(seconds: float) -> str:

@@ -161,6 +161,10 @@ class Service:
                     content=None if content is None else content(),
                     timeout=timeout,
                 )
+            except httpx.InvalidURL as error:
+                raise Failure(
+                    "This is too long to be asked", todo="Write fewer words.", code=WRONG_USAGE
+                ) from error
             except httpx.TransportError as error:
                 failure = self.not_there(error)
                 if not self._has_answered:

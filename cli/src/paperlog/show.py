@@ -16,6 +16,7 @@ from paperlog.service import Json
 _WORD = re.compile(r"\w+")
 _SHOWN_MAX = 50
 _AUTHORS_MAX = 3
+_IMPORTS_TABLE_WIDTH = 120
 
 
 def status_table(status: Json) -> Table:
@@ -58,7 +59,10 @@ def _status_rows(status: Json) -> Iterable[tuple[str, str]]:
         yield "problem", words
 
 
-def imports_table(imports: Sequence[Json]) -> Table:
+def imports_list(imports: Sequence[Json], width: int) -> Table | Group:
+    """One line each where that fits, otherwise two: an id is never broken, for it is there to be copied."""
+    if width < _IMPORTS_TABLE_WIDTH:
+        return Group(*(line for each in imports for line in _import_lines(each)))
     table = Table(box=None, pad_edge=False)
     table.add_column("import", no_wrap=True, min_width=36)
     table.add_column("project", overflow="fold")
@@ -67,17 +71,26 @@ def imports_table(imports: Sequence[Json]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("requested", no_wrap=True)
     for each in imports:
-        state = str(each.get("state"))
-        words = STATES.get(state, state) + (" (waiting)" if each.get("waiting") else "")
-        table.add_row(
-            Text(one_line(each.get("import_id"))),
-            Text(one_line(each.get("project"))),
-            Text(words),
-            f"{count_of(each, 'documents', 'stored')}/{count_of(each, 'documents', 'found')}",
-            f"{settled_count(each)}/{count_of(each, 'chunks', 'total')}",
-            Text(_time(each.get("requested_at"))),
-        )
+        table.add_row(*(Text(cell) for cell in _import_cells(each)))
     return table
+
+
+def _import_cells(status: Json) -> tuple[str, ...]:
+    state = str(status.get("state"))
+    return (
+        one_line(status.get("import_id")),
+        one_line(status.get("project")),
+        STATES.get(state, state) + (" (waiting)" if status.get("waiting") else ""),
+        f"{count_of(status, 'documents', 'stored')}/{count_of(status, 'documents', 'found')}",
+        f"{settled_count(status)}/{count_of(status, 'chunks', 'total')}",
+        _time(status.get("requested_at")),
+    )
+
+
+def _import_lines(status: Json) -> Iterable[Any]:
+    import_id, project, state, papers, chunks, requested = _import_cells(status)
+    yield Text.assemble((import_id, "bold"), "  ", project)
+    yield Padding(Text(f"{requested}  {state}  papers {papers}  chunks {chunks}"), (0, 0, 0, 2))
 
 
 def validation(answer: Json) -> Group:
@@ -114,12 +127,15 @@ def problems_table(problems: Sequence[Json]) -> Table:
     return table
 
 
-def rejections_table(rejections: Sequence[Json]) -> Table:
+def rejections_table(rejections: Sequence[Json], count: int) -> Table:
+    """`count` is how many there are, where those at hand are only the first."""
     table = Table(box=None, pad_edge=False)
     for name in ("rejected", "reason", "what"):
         table.add_column(name, overflow="fold")
     for each in rejections:
         table.add_row(*(Text(one_line(each.get(key))) for key in ("item", "reason", "message")))
+    if count > len(rejections):
+        table.add_row(f"and {count - len(rejections)} more", "", "")
     return table
 
 
@@ -144,7 +160,7 @@ def _passage(number: int, result: Json, query: str) -> Iterable[Any]:
         f"score {score:.3f}" if isinstance(score, int | float) else "",
         " and ".join(f"by {one_line(name)}" for name in result.get("found_by") or ()),
     ]
-    yield Text("   " + " · ".join(fact for fact in facts if fact), style="dim")
+    yield Padding(Text(" · ".join(fact for fact in facts if fact), style="dim"), (0, 0, 0, 3))
     words = [str(word) for word in result.get("words") or ()] or _WORD.findall(query)
     yield Padding(highlighted(one_line(result.get("text")), words), (0, 0, 0, 3))
 
@@ -214,7 +230,12 @@ def verification(answer: Json) -> Group:
 
 
 def print_to(console: Console, renderable: Any) -> None:
-    console.print(renderable, markup=False, highlight=False, soft_wrap=False)
+    """Without the spaces by which tables fill their last column: what is copied or piped has none at its ends."""
+    with console.capture() as captured:
+        console.print(renderable, markup=False, highlight=False, soft_wrap=False)
+    lines = (line.rstrip(" ") for line in captured.get().split("\n"))
+    console.file.write("\n".join(lines))
+    console.file.flush()
 
 
 def _time(value: object) -> str:

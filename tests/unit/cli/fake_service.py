@@ -91,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, value: Any) -> None:
         content = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/problem+json" if status >= 400 else "application/json")
+        kind = "problem+json" if status >= 400 else "octet-stream" if isinstance(value, bytes) else "json"
+        self.send_header("Content-Type", f"application/{kind}")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":

@@ -1,5 +1,6 @@
 """The other commands: what is printed, where, and how they end."""
 
+import io
 import json
 import os
 import signal
@@ -24,13 +25,29 @@ def test_status_is_a_table_or_json(run: Run, service: FakeService):
     assert "\x1b" not in ran.out
 
 
+def test_status_names_what_was_rejected_and_how_much_more_there_is(run: Run, service: FakeService):
+    counts = {"found": 70, "parsed": 10, "merged": 0, "stored": 10, "rejected": 60}
+    service.answers["GET", PATH] = a_status("completed_with_rejections", documents=counts)
+    service.answers["GET", f"{PATH}/documents"] = {
+        "documents": [],
+        "rejections": [{"item": f"{n}.pdf", "reason": "pdf_damaged", "message": "m"} for n in range(50)],
+        "next": "r:50",
+    }
+    ran = run("status", IMPORT_ID)
+    assert ran.code == 0
+    assert "49.pdf" in ran.out
+    assert "and 10 more" in ran.out
+    assert not [line for line in ran.out.splitlines() if line.endswith(" ")]
+
+
 def test_an_unknown_import_is_a_failure_in_words(run: Run, service: FakeService):
     service.answers["GET", PATH] = a_problem(
-        404, "import_unknown", "There is no such import", action="List them."
+        404, "import_unknown", "There is no such import", action="GET /api/imports lists them."
     )
     ran = run("status", IMPORT_ID, "--json")
     assert (ran.code, ran.out) == (1, "")
     assert "There is no such import" in ran.err
+    assert "paperlog imports" in ran.err, "advice for somebody at a terminal"
 
 
 def test_imports_are_listed_with_whole_ids(run: Run, service: FakeService):
@@ -39,6 +56,29 @@ def test_imports_are_listed_with_whole_ids(run: Run, service: FakeService):
     assert IMPORT_ID in ran.out
     assert service.queries[-1] == {"limit": ["1"], "project": ["p"]}
     assert "--limit 2" in ran.err
+
+
+def test_imports_on_a_narrow_terminal_take_two_lines_and_keep_their_ids_whole():
+    from rich.console import Console
+
+    from paperlog.show import imports_list, print_to
+
+    status = a_status("completed_with_rejections", project="My library")
+    shown = {}
+    for width in (60, 80, 120):
+        out = io.StringIO()
+        print_to(Console(file=out, width=width), imports_list([status, status], width))
+        shown[width] = out.getvalue().splitlines()
+    assert (
+        shown[80]
+        == [
+            f"{IMPORT_ID}  My library",
+            "  2026-01-01 00:00:00  completed with rejected items  papers 2/4  chunks 20/40",
+        ]
+        * 2
+    )
+    assert len(shown[120]) == 3, "a head and a line each"
+    assert all(IMPORT_ID in line for line in shown[120][1:] + shown[60][::3])
 
 
 def test_more_imports_than_a_page_are_asked_for_page_by_page(run: Run, service: FakeService):
@@ -172,12 +212,25 @@ def test_a_graph_comes_as_json_or_graphml(run: Run, service: FakeService):
     assert run("graph", "My soil", "--format", "graphml", "--json").code == 2
 
 
+@pytest.mark.parametrize("format_", ["json", "graphml"])
+def test_what_is_no_graph_is_not_printed_as_one(run: Run, service: FakeService, format_: str):
+    service.answers["GET", "/api/projects/p/graph"] = b"<html>another program</html>"
+    ran = run("graph", "p", "--format", format_)
+    assert (ran.code, ran.out) == (1, "")
+    assert "is not Paperlog" in ran.err
+
+
+def test_the_help_names_the_dimensions_of_a_model(run: Run):
+    assert "[@dims]" in "".join(run("up", "--help").out.split())
+
+
 @pytest.mark.parametrize(
     "argv",
     [
         ["search"],
         ["search", "x", "--mode", "magic"],
         ["search", " "],
+        ["search", "word " * 20_000],
         ["nothing"],
         ["status", IMPORT_ID, "--url", "here"],
         ["status", "x"],

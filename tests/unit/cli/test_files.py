@@ -60,12 +60,17 @@ def test_links_are_not_followed_and_hidden_files_not_taken_and_both_are_said(tmp
     }
 
 
-def test_a_name_that_is_not_utf8_is_left_out_and_said(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "why"), [(b"\xff.pdf", "not UTF-8"), (b"\x1b[31m.pdf", "control"), (b"\xc2\x9b.pdf", "control")]
+)
+def test_a_file_whose_name_nobody_could_know_it_by_is_left_out_and_said(
+    tmp_path: Path, name: bytes, why: str
+):
     _make(tmp_path, "library/a.pdf")
-    (tmp_path / "library" / os.fsdecode(b"\xff.pdf")).write_bytes(b"x")
+    (tmp_path / "library" / os.fsdecode(name)).write_bytes(b"x")
     selection = select([tmp_path / "library"])
     assert [each.name for each in selection.files] == ["a.pdf"]
-    assert "UTF-8" in selection.left_out[0].why
+    assert why in selection.left_out[0].why
 
 
 def test_a_path_that_is_not_there_is_wrong_usage(tmp_path: Path):

@@ -132,7 +132,8 @@ def test_a_refusal_says_what_why_and_what_to_do(run: Run, service: FakeService, 
         422,
         "source_unknown",
         "This is no library",
-        detail="library.rdf: damaged XML in line 1",
+        detail="damaged XML in line 1",
+        problems=[{"subject": "library.rdf", "message": "damaged XML in line 1"}],
         action="Export it again from Zotero.",
     )
     ran = run("import", str(library), "--no-wait")

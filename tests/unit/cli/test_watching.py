@@ -103,6 +103,7 @@ def test_nobody_is_promised_an_end_while_papers_are_still_read_or_a_provider_is_
     assert pace.eta_s(a_status("parsing")) is None
     assert pace.eta_s(a_status(waiting="provider_down")) is None
     assert pace.eta_s(a_status()) == pytest.approx(2.0)
+    assert pace.eta_s(a_status(chunks={"total": 20, "stored": 20})) is None, "the last sweeps have no pace"
     assert "about 2 s left" in counts_words(a_status(), pace)
 
 

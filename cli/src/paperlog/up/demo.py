@@ -5,6 +5,7 @@ Uses the service as any client does, over HTTP. Knows nothing of the stack's ins
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -87,9 +88,9 @@ class Demo:
         self.console.print()
         show.print_to(self.console, table)
         self.console.print(summary(last), markup=False, highlight=False)
-        if count_of(last, "documents", "rejected"):
-            answer = service.get(f"/api/imports/{last['import_id']}/documents", limit=20)
-            show.print_to(self.console, show.rejections_table(answer.get("rejections") or []))
+        if count := count_of(last, "documents", "rejected"):
+            answer = service.get(f"/api/imports/{last['import_id']}/documents", after="r:0", limit=20)
+            show.print_to(self.console, show.rejections_table(answer.get("rejections") or [], count))
 
     def _show_addresses(self, stack: Stack) -> None:
         endpoints = json.loads((stack.data / "endpoints.json").read_text(encoding="utf-8"))
@@ -98,13 +99,19 @@ class Demo:
             ("page", f"{stack.http}/"),
             ("API", f"{stack.http}/docs"),
             ("Kafka", endpoints["kafka"]),
-            ("command", f"paperlog search TEXT --url {stack.http}"),
+            ("command", f"{_command()} search TEXT --url {stack.http}"),
             ("data, logs", str(stack.data)),
         ):
             table.add_row(name, address)
         self.console.print()
         show.print_to(self.console, table)
         say("serving until Ctrl-C")
+
+
+def _command() -> str:
+    """As it can be typed here: beside the Python that runs this, which need not be on the PATH."""
+    program = Path(sys.executable).with_name("paperlog")
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
 
 
 def _graph(service: Service, last: Json) -> Json:

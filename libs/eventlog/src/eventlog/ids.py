@@ -27,7 +27,6 @@ EventId = NewType("EventId", UUID)
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:paperlog")
 """The root of every derived id; changing it makes every library a stranger to its own history."""
 
-_SPACES = re.compile(r"\s+")
 _NOT_WORD = re.compile(r"[^\w]+")
 
 
@@ -50,7 +49,7 @@ def text_sha256(text: str) -> str:
 def normalise_name(name: str) -> str:
     """NFKC, casefolded, white space folded: the form under which a project or a concept is one thing."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", folded)).strip()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def normalise_person(family: str, given: str) -> str:

@@ -9,12 +9,10 @@ of the pipeline (docs/decisions/0009). That is right within a quarter for Englis
 """
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-
-from semantic_text_splitter import TextSplitter
+from dataclasses import dataclass, replace
 
 from eventlog.events import SectionKind
 from ingest import limits
@@ -50,6 +48,19 @@ _MARKDOWN = re.compile(r"(?P<marks>#{1,6})[ \t]+(?P<title>.{1,100}?)[ \t]*#*")
 _APPENDIX = re.compile(r"appendix(\s+[A-Z0-9])?([.:].*)?", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?;,]$|[.!?] [A-Z]")
 _TABLE = re.compile(r"(table|tabelle|표)\s+\d+\s*[.:]", re.IGNORECASE)
+
+
+_ENDS = tuple(
+    tuple(end.encode() for end in ends)
+    for ends in (
+        ("\n\n",),
+        (". ", ".\n", "? ", "?\n", "! ", "!\n", "。", "！", "？", "؟ ", "۔ ", "।"),  # noqa: RUF001 - punctuation of other scripts is meant
+        ("\n", "; ", "；", "、", "，"),  # noqa: RUF001 - punctuation of other scripts is meant
+        (" ", "\t", "\u3000"),
+    )
+)
+"""Strongest first: paragraphs, sentences, lines and clauses, words."""
+_JOINER = "\u200d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +136,7 @@ def divide(body: str) -> list[BodySection]:
         end = headings[0].start if headings else len(body)
         sections.append(BodySection(start=0, end=end, title="", kind=SectionKind.OTHER, parent=None))
     elif headings:
-        headings[0] = Heading(
-            start=0, title=headings[0].title, kind=headings[0].kind, depth=headings[0].depth
-        )
+        headings[0] = replace(headings[0], start=0)
     path: list[tuple[int, int]] = []
     for number, heading in enumerate(headings):
         end = headings[number + 1].start if number + 1 < len(headings) else len(body)
@@ -141,44 +150,60 @@ def divide(body: str) -> list[BodySection]:
     return [section for section in sections if section.end > section.start or len(sections) == 1]
 
 
-@lru_cache(maxsize=64)
-def _splitter(capacity: int, overlap: int) -> TextSplitter:
-    return TextSplitter(capacity, overlap, trim=False)
-
-
 def split(text: str) -> list[Span]:
-    """Spans of about `CHUNK_BYTES`, at paragraph, sentence or word ends where there are some; they cover the text.
+    """Spans of at most `CHUNK_BYTES` of UTF-8; every character is in one, but for white space that would fill a chunk.
 
-    A span of white space alone joins its neighbour, since no model can do anything with it.
+    Each ends where a paragraph, a sentence, a line or a word does, if one ends in its last third, and begins with the
+    end of the one before it, two thirds of `CHUNK_OVERLAP_BYTES` or more. Lone surrogates must have been cleaned away.
     """
-    if not text.strip():
-        return []
-    size = len(text.encode())
-    if size <= limits.CHUNK_BYTES:
-        return [Span(start=0, end=len(text))]
-    # Steps of 25 keep the number of splitters small while scripts mix.
-    capacity = max(200, round(limits.CHUNK_BYTES * len(text) / size / 25) * 25)
-    overlap = capacity * limits.CHUNK_OVERLAP_BYTES // limits.CHUNK_BYTES
+    data = text.encode()
     spans: list[Span] = []
-    for start, piece in _splitter(capacity, overlap).chunk_indices(text):
-        end = start + len(piece)
-        if spans and (not text[spans[-1].end : end].strip() or not piece.strip()):
-            spans[-1] = Span(start=spans[-1].start, end=max(end, spans[-1].end))
-        else:
-            spans.append(Span(start=start if spans else 0, end=end))
-    return [one for span in spans for one in _short(span)]
+    start_byte = start = 0
+    while len(data) - start_byte > limits.CHUNK_BYTES:
+        high = start_byte + limits.CHUNK_BYTES
+        end_byte = _boundary(data, high - limits.CHUNK_BYTES // 3, high)
+        spans.append(Span(start=start, end=start + _length(data, start_byte, end_byte)))
+        next_byte = _boundary(
+            data, end_byte - limits.CHUNK_OVERLAP_BYTES, end_byte - limits.CHUNK_OVERLAP_BYTES * 2 // 3
+        )
+        start += _length(data, start_byte, next_byte)
+        start_byte = next_byte
+    spans.append(Span(start=start, end=len(text)))
+    return [span for span in spans if text[span.start : span.end].strip()]
 
 
-def _short(span: Span) -> Iterator[Span]:
-    """Cuts what no boundary ended, such as a long run of blanks that joined its neighbours."""
-    for start in range(span.start, span.end, limits.CHUNK_CHARACTERS_MAX):
-        yield Span(start=start, end=min(start + limits.CHUNK_CHARACTERS_MAX, span.end))
+def _length(data: bytes, start_byte: int, end_byte: int) -> int:
+    return len(data[start_byte:end_byte].decode())
+
+
+def _boundary(data: bytes, low: int, high: int) -> int:
+    """Where the last of the strongest kind of end lies between two offsets, or else the last whole character."""
+    for ends in _ENDS:
+        if (found := max(data.rfind(end, low, high) + len(end) for end in ends)) > low:
+            return found
+    return _character_boundary(data, low, high)
+
+
+def _character_boundary(data: bytes, low: int, high: int) -> int:
+    """Not within a character, nor between a letter and its marks, as far as `low`."""
+    whole = cut = _character_start(data, high)
+    while cut > low:
+        following = data[cut : cut + 4].decode(errors="ignore")[:1]
+        if following != _JOINER and unicodedata.category(following)[0] != "M":
+            return cut
+        cut = _character_start(data, cut - 1)
+    return whole
+
+
+def _character_start(data: bytes, at: int) -> int:
+    while data[at] & 0b1100_0000 == 0b1000_0000:
+        at -= 1
+    return at
 
 
 def pages_of(span: Span, page_starts: Sequence[int]) -> tuple[int | None, int | None]:
     """First and last page, counted from 1; nulls when the text has no pages."""
     if not page_starts:
         return None, None
-    return bisect_right(page_starts, span.start) or 1, bisect_right(
-        page_starts, max(span.start, span.end - 1)
-    ) or 1
+    last = max(span.start, span.end - 1)
+    return bisect_right(page_starts, span.start) or 1, bisect_right(page_starts, last) or 1

@@ -3,10 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from eventlog import ids
-from eventlog.events import Attachment, ChunkKind, Concept, DocumentPart, Part, Remark, Section
+from eventlog.events import (
+    Attachment,
+    AttachmentStatus,
+    ChunkKind,
+    Concept,
+    DocumentPart,
+    Part,
+    Remark,
+    Section,
+)
 from eventlog.ids import ConceptId, DocumentId, ProjectId, SectionId
 from ingest import limits
 from ingest.chunking import CHUNKER_VERSION, BodySection, Span, divide, estimate_tokens, pages_of, split
@@ -14,6 +23,8 @@ from ingest.concepts import Named, mentions, name_concepts
 from ingest.sources.item import Item
 from ingest.spool import SpooledChunk, SpooledDocument
 
+PASSAGE_CHARACTERS_MIN = 40
+"""Of a section, such as a heading that its first subheading follows at once."""
 CONCEPT_TEXT_CHARACTERS = 1_500
 """Of a body's beginning, read for keyphrases where there is no abstract."""
 
@@ -46,10 +57,10 @@ def build(
     body: Body | None,
     *,
     source_items: Sequence[str],
-    attachments: Sequence[Attachment],
-    warnings: Sequence[Remark],
+    body_path: str = "",
+    unreadable: frozenset[str] = frozenset(),
 ) -> tuple[SpooledDocument, Iterator[SpooledChunk]]:
-    """The document and its chunks, made one at a time."""
+    """The document and its chunks, made one at a time; `body_path` is the file that the body came from."""
     sections = divide(body.text) if body else []
     named = name_concepts(
         [tag.name for tag in item.tags],
@@ -91,10 +102,10 @@ def build(
         parts=tuple(parts),
         source_items=tuple(source_items),
         notes=tuple(note[: limits.NOTE_CHARACTERS_IN_EVENT] for note in item.notes),
-        attachments=tuple(attachments),
+        attachments=tuple(_attachments(item, unreadable)),
         sections=tuple(_sections(sections, section_ids)),
         concepts=tuple(_concepts(project, named, drafts)),
-        warnings=tuple(warnings)[: limits.WARNINGS_PER_DOCUMENT_MAX],
+        warnings=(*item.warnings, *_unread(item, body_path, unreadable))[: limits.WARNINGS_PER_DOCUMENT_MAX],
         **facts,  # type: ignore[arg-type]  # names and types are those of the item above
     )
     starts = body.page_starts if body else ()
@@ -103,9 +114,11 @@ def build(
 
 def _bibliographic(project: ProjectId, item: Item, named: Sequence[Named]) -> Iterator[_Draft]:
     part = Part.BIBLIOGRAPHIC
-    if item.title:
-        yield _Draft(kind=ChunkKind.TITLE, part=part, text=item.title)
-    for kind, texts in ((ChunkKind.ABSTRACT, (item.abstract,)), (ChunkKind.NOTE, item.notes)):
+    for kind, texts in (
+        (ChunkKind.TITLE, (item.title,)),
+        (ChunkKind.ABSTRACT, (item.abstract,)),
+        (ChunkKind.NOTE, item.notes),
+    ):
         for text in texts:
             for span in split(text):
                 yield _Draft(
@@ -118,17 +131,37 @@ def _bibliographic(project: ProjectId, item: Item, named: Sequence[Named]) -> It
 
 
 def _passages(body: Body, sections: Sequence[BodySection]) -> Iterator[_Draft]:
+    """Chunks of each section; what is too short to be found by itself begins the next section's first chunk."""
+    start = 0
     for number, section in enumerate(sections):
-        text = body.text[section.start : section.end]
+        if section.end - start < PASSAGE_CHARACTERS_MIN and number + 1 < len(sections):
+            continue
+        text = body.text[start : section.end]
         for span in split(text):
             yield _Draft(
                 kind=ChunkKind.PASSAGE,
                 part=Part.FULL_TEXT,
                 text=text[span.start : span.end],
                 section_no=number,
-                start=section.start + span.start,
-                end=section.start + span.end,
+                start=start + span.start,
+                end=start + span.end,
             )
+        start = section.end
+
+
+def _attachments(item: Item, unreadable: frozenset[str]) -> Iterator[Attachment]:
+    for one in item.attachments:
+        yield replace(one, status=AttachmentStatus.REJECTED) if one.path in unreadable else one
+
+
+def _unread(item: Item, body_path: str, unreadable: frozenset[str]) -> Iterator[Remark]:
+    """Files that were found and not read: a document has one full text."""
+    for path in item.bodies:
+        if path != body_path and path not in unreadable:
+            message = (
+                f"the full text is that of {body_path[:200]}" if body_path else "too many files were tried"
+            )
+            yield Remark(code="attachment_not_read", subject=path[:300], message=message)
 
 
 def _sections(sections: Sequence[BodySection], section_ids: Sequence[SectionId]) -> Iterator[Section]:
@@ -145,7 +178,7 @@ def _concepts(project: ProjectId, named: Sequence[Named], drafts: Sequence[_Draf
             concept_id=ids.concept_id(project, one.key),
             name=one.name,
             score=one.score,
-            chunk_indexes=found[one.key],
+            chunk_indexes=found[one.key][: limits.MENTIONS_MAX],
         )
 
 

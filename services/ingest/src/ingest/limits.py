@@ -5,8 +5,10 @@ ADDRESS_SPACE_BYTES = 256 * 1024 * 1024
 CPU_S_PER_DOCUMENT = 60
 WALL_S_PER_DOCUMENT = 90
 WALL_S_PER_SCAN = 900
-SPOOL_BYTES = 512 * 1024 * 1024
-"""The largest file that the child may write."""
+SPOOL_BYTES = 2 * 1024 * 1024 * 1024
+"""The largest file that the child may write: a library's cross-references, a document's chunks."""
+BODIES_TRIED_MAX = 3
+"""Of an item's files, until one gives a text; each may take the time of a document."""
 
 PDF_BYTES_MAX = 100 * 1024 * 1024
 PDF_PAGES_MAX = 2_000
@@ -28,12 +30,18 @@ CREATORS_MAX = 500
 TAGS_MAX = 200
 ATTACHMENTS_MAX = 100
 SECTIONS_MAX = 1_000
+MENTIONS_MAX = 2_000
+"""Chunks that a concept is said to be mentioned in."""
+SOURCE_ITEMS_MAX = 500
+IDENTIFIERS_MAX = 50
+COLLECTIONS_MAX = 100
+DOCUMENT_LINE_BYTES_MAX = 4_000_000
+"""Of a document's own line, chunks apart: what the log takes in one record is 4 MiB, and ids are shorter there."""
 CONCEPTS_MAX = 60
 KEYPHRASES_MAX = 8
 WARNINGS_PER_DOCUMENT_MAX = 50
 
-CHUNK_BYTES = 1_600
-"""About 400 tokens at 4 bytes of UTF-8 a token (docs/decisions/0009)."""
-CHUNK_OVERLAP_BYTES = 200
-CHUNK_CHARACTERS_MAX = 6_000
-"""No provider refuses so much: at most some 6,000 tokens in any script."""
+CHUNK_BYTES = 1_800
+"""At most 400 tokens of English, about 360 on average; 700 in Chinese and formulas (docs/decisions/0009)."""
+CHUNK_OVERLAP_BYTES = 240
+"""50 tokens of English."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from eventlog.errors import TransientFailure
 from eventlog.events import DocumentRejectionReason, FailureReason, Remark, SourceKind
 from eventlog.ids import DocumentId, ProjectId
 from eventlog.logs import Logger
@@ -93,16 +94,21 @@ class ScanFailed(Exception):  # noqa: N818 - the name says what happened to the 
         self.code = code
 
 
-class _Died(Exception):  # noqa: N818 - not an error of ours: a stranger's file ended the child
-    def __init__(self, reason: DocumentRejectionReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+class _FileFailed(Exception):  # noqa: N818 - not an error of ours: a stranger's file
+    """`path` is what the child was reading, where it said so; `code` is a reason, or a scan's word."""
 
-
-class _Unreadable(Exception):  # noqa: N818 - the child said so
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, path: str) -> None:
         super().__init__(message)
         self.code = code
+        self.path = path
+
+    @property
+    def reason(self) -> DocumentRejectionReason:
+        return DocumentRejectionReason(self.code)
+
+
+class _ChildDied(_FileFailed):
+    """The file ended the child."""
 
 
 class Parser:
@@ -167,27 +173,31 @@ class Parser:
 
     async def parse(self, *, scan: Path, number: int, out: Path, project_id: ProjectId) -> Parsed | Rejected:
         """Writes one document to `out`, whole, or says why it cannot be."""
+        failed: dict[str, tuple[str, str]] = {}
         request = {
             "op": "parse",
             "scan": str(scan),
             "number": number,
             "out": str(out),
             "project_id": str(project_id),
+            "failed": failed,
         }
-        try:
-            said = await self._ask(
-                request, cpu_s=limits.CPU_S_PER_DOCUMENT, wall_s=limits.WALL_S_PER_DOCUMENT
+        while True:
+            try:
+                said = await self._ask_document(request)
+            except _FileFailed as failure:
+                if isinstance(failure, _ChildDied) and failure.path and failure.path not in failed:
+                    # Its neighbours among the item's files, and what the library says of it, are worth having.
+                    failed[failure.path] = (failure.code, str(failure))
+                    continue
+                sha256 = _sha256(scan, failure.path)
+                return Rejected(reason=failure.reason, message=str(failure), file_sha256=sha256)
+            return Parsed(
+                rejected_attachments=tuple(
+                    Rejected(**{**one, "reason": DocumentRejectionReason(one["reason"])})
+                    for one in said["rejected_attachments"]
+                )
             )
-        except _Died as death:
-            return Rejected(reason=death.reason, message=str(death))
-        except _Unreadable as error:
-            return Rejected(reason=_reason(error.code), message=str(error))
-        return Parsed(
-            rejected_attachments=tuple(
-                Rejected(**{**one, "reason": DocumentRejectionReason(one["reason"])})
-                for one in said["rejected_attachments"]
-            )
-        )
 
     async def _look(
         self, kind: SourceKind, files: Sequence[LocalFile], out: Path, *, files_max: int | None
@@ -199,71 +209,86 @@ class Parser:
         return SourceKind(said["kind"])
 
     async def _identify(self, out: Path, path: str) -> None:
-        request = {"op": "identify", "out": str(out), "path": path}
         try:
-            await self._ask(request, cpu_s=limits.CPU_S_PER_DOCUMENT, wall_s=limits.WALL_S_PER_DOCUMENT)
-        except (_Died, _Unreadable) as failure:
-            reason = failure.reason if isinstance(failure, _Died) else _reason(failure.code)
+            await self._ask_document({"op": "identify", "out": str(out), "path": path})
+        except _FileFailed as failure:
             with _opened(out) as index:
                 index.reject(
-                    Rejection(item=path, reason=reason, message=str(failure), file_sha256=index.sha256(path))
+                    Rejection(
+                        item=path,
+                        reason=failure.reason,
+                        message=str(failure),
+                        file_sha256=index.sha256(path),
+                    )
                 )
                 index.commit()
+
+    async def _ask_document(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self._ask(request, cpu_s=limits.CPU_S_PER_DOCUMENT, wall_s=limits.WALL_S_PER_DOCUMENT)
 
     async def _ask_scan(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             return await self._ask(request, cpu_s=limits.WALL_S_PER_SCAN, wall_s=limits.WALL_S_PER_SCAN)
-        except _Unreadable as error:
+        except _ChildDied as death:
+            raise ScanFailed(FailureReason.PARSER_FAILED, death.code, str(death)) from None
+        except _FileFailed as error:
             raise ScanFailed(FailureReason.SOURCE_UNREADABLE, error.code, str(error)) from None
-        except _Died as death:
-            raise ScanFailed(FailureReason.PARSER_FAILED, str(death.reason), str(death)) from None
 
     # --- the child -----------------------------------------------------------------------------------------------
 
     async def _ask(self, request: dict[str, Any], *, cpu_s: int, wall_s: float) -> dict[str, Any]:
-        """The answer; raises _Died when the child did not live to give one, _Unreadable when it refused the file."""
+        """The answer. Raises _FileFailed when the file could not be read, TransientFailure when this machine cannot.
+
+        A child that dies is asked once more, fresh: what came before may have worn it out, or somebody ended it.
+        """
+        line = json.dumps({**request, "cpu_s": cpu_s}).encode() + b"\n"
         async with self._one_at_a_time:
-            process = await self._started()
-            assert process.stdin is not None
-            assert process.stdout is not None
             try:
-                async with asyncio.timeout(wall_s):
-                    process.stdin.write(json.dumps({**request, "cpu_s": cpu_s}).encode() + b"\n")
-                    await process.stdin.drain()
-                    line = await process.stdout.readline()
-            except TimeoutError:
-                await self._end()
-                raise _Died(
-                    DocumentRejectionReason.PARSER_TIMEOUT, f"it took more than {wall_s:.0f} s"
-                ) from None
-            except (ConnectionError, ValueError):
-                line = b""
-            except asyncio.CancelledError:
-                await self._end()
-                raise
-            if not line:
-                raise self._death(await self._reaped())
-        answer = json.loads(line)
+                answer, path = await self._answer(line, wall_s)
+            except _ChildDied as death:
+                if death.code == DocumentRejectionReason.PARSER_TIMEOUT:
+                    raise
+                logger.info("parser.again", path=death.path, why=death)
+                answer, path = await self._answer(line, wall_s)
         match answer.get("error"):
             case None:
                 return dict(answer["ok"])
-            case "out_of_memory":
-                await self._reaped()
-                raise _Died(
-                    DocumentRejectionReason.PARSER_OUT_OF_MEMORY, "it needs more memory than a file may have"
-                )
+            case "environment":
+                raise TransientFailure(f"the parser cannot work on this machine: {answer['message']}")
             case _:
-                raise _Unreadable(answer["code"], answer["message"])
+                raise _FileFailed(answer["code"], answer["message"], path)
 
-    @staticmethod
-    def _death(code: int | None) -> _Died:
-        if code in (-signal.SIGXCPU, -signal.SIGKILL):
-            return _Died(
-                DocumentRejectionReason.PARSER_TIMEOUT, "it took more processor time than a file may"
-            )
-        if code == -signal.SIGXFSZ:
-            return _Died(DocumentRejectionReason.TEXT_TOO_LONG, "it holds more text than a file may")
-        return _Died(DocumentRejectionReason.PARSER_CRASHED, f"the parser ended with {code}")
+    async def _answer(self, line: bytes, wall_s: float) -> tuple[dict[str, Any], str]:
+        """The answer, and the file that was being read. Raises _ChildDied."""
+        process = await self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        path = ""
+        try:
+            process.stdin.write(line)
+            await process.stdin.drain()
+            while True:
+                async with asyncio.timeout(wall_s):
+                    answer = json.loads(await process.stdout.readline() or b'{"died": true}')
+                if "reading" not in answer:
+                    break
+                path = answer["reading"]
+        except TimeoutError:
+            await self._end()
+            reason = DocumentRejectionReason.PARSER_TIMEOUT
+            raise _ChildDied(reason, f"it took more than {wall_s:.0f} s", path) from None
+        except (ConnectionError, ValueError):
+            answer = {"died": True}
+        except asyncio.CancelledError:
+            await self._end()
+            raise
+        if "died" in answer:
+            raise _ChildDied(*_cause_of_death(await self._reaped()), path)
+        if answer.get("error") == "out_of_memory":
+            await self._reaped()
+            reason = DocumentRejectionReason.PARSER_OUT_OF_MEMORY
+            raise _ChildDied(reason, "it needs more memory than a file may have", path)
+        return answer, path
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -295,11 +320,16 @@ class Parser:
             await asyncio.shield(process.wait())
 
 
-def _reason(code: str) -> DocumentRejectionReason:
-    try:
-        return DocumentRejectionReason(code)
-    except ValueError:
-        return DocumentRejectionReason.PARSER_CRASHED
+def _cause_of_death(code: int | None) -> tuple[DocumentRejectionReason, str]:
+    match code:
+        case None | 0:
+            return DocumentRejectionReason.PARSER_CRASHED, "the parser ended without an answer, twice"
+        case _ if -code == signal.SIGXCPU:
+            return DocumentRejectionReason.PARSER_TIMEOUT, "it took more processor time than a file may"
+        case _ if -code == signal.SIGKILL:  # the kernel's answer where a container is full
+            return DocumentRejectionReason.PARSER_OUT_OF_MEMORY, "the system ended the parser, twice"
+        case _:
+            return DocumentRejectionReason.PARSER_CRASHED, f"the parser ended with {code}, twice"
 
 
 def _opened(path: Path) -> AbstractContextManager[ScanIndex]:
@@ -313,6 +343,11 @@ def _write_listing(files: Sequence[LocalFile], out: Path) -> Path:
         for file in files:
             lines.write(json.dumps([file.path, str(file.local), file.sha256, file.size_bytes]) + "\n")
     return listing
+
+
+def _sha256(scan: Path, path: str) -> str | None:
+    with _opened(scan) as index:
+        return index.sha256(path) or None
 
 
 def _lone(path: Path) -> list[str]:

@@ -1,22 +1,33 @@
 """The process that opens strangers' files: small, limited, and nothing is lost when it dies.
 
-It reads requests as JSON lines from standard input and answers each with one line. Its limits are set before anything
-else is imported; processor time is granted anew for every request. It knows no network, no log and no blob store.
+It reads requests as JSON lines from standard input and answers each with one line; before it opens a file that may end
+it, it says so on a line of its own, so that its parent knows whom to blame. Its limits are set before anything else is
+imported; processor time is granted anew for every request. It knows no network, no log and no blob store.
 """
 
 import ctypes
+import errno
 import json
 import os
 import resource
 import signal
+import sqlite3
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 PR_SET_PDEATHSIG = 1
+PROBLEMS_MAX = 500
+
+_OURS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOENT, errno.EACCES, errno.EROFS,
+    errno.ESTALE, errno.EPERM,
+}  # fmt: skip
+"""Troubles of this machine, not of the file: it is worth another try later."""
 
 
 def confine(address_space: int, file_size: int, parent: int) -> None:
@@ -24,9 +35,8 @@ def confine(address_space: int, file_size: int, parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C in a terminal is for the parent, who ends us in order
+    # Ctrl-C in a terminal is for the parent, who ends us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
@@ -39,46 +49,78 @@ def grant(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
+class Answers:
+    """Lines to the parent."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.cpu_s = 0
+
+    def say(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def reading(self, path: str) -> None:
+        """From now on it is this file that may end us, and it has the time that a file may take."""
+        self.say({"reading": path})
+        grant(self.cpu_s)
+
+
 def main() -> None:
-    from ingest import limits  # noqa: PLC0415 - after the limits would be too late only for what it imports: nothing
+    from ingest import limits  # noqa: PLC0415 - figures only, and the limits below come before all other imports
 
     confine(limits.ADDRESS_SPACE_BYTES, limits.SPOOL_BYTES, int(sys.argv[1]))
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answers = Answers(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # what a library prints must not look like an answer
     serve(answers)
 
 
-def serve(answers: Any) -> None:
+def serve(answers: Answers) -> None:
     for line in sys.stdin:
         request = json.loads(line)
-        grant(request.pop("cpu_s"))
+        answers.cpu_s = request.pop("cpu_s")
+        grant(answers.cpu_s)
         try:
-            answer: dict[str, Any] = {"ok": _OPERATIONS[request.pop("op")](**request)}
+            answer: dict[str, Any] = {"ok": _OPERATIONS[request.pop("op")](answers, **request)}
         except MemoryError:
             # What is left of this process is not to be trusted with the next file.
-            answers.write('{"error": "out_of_memory"}\n')
-            answers.flush()
+            answers.say({"error": "out_of_memory"})
             os._exit(3)
         except Exception as error:  # noqa: BLE001 - a stranger's file raises anything; it costs this file, not the import
-            answer = {"error": "failed", **_explain(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            answer = _explain(error)
+        answers.say(answer)
 
 
 def _explain(error: Exception) -> dict[str, str]:
-    from ingest.sources.item import SourceUnreadable  # noqa: PLC0415 - the child imports what the request needs
-    from ingest.sources.text import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
+    from eventlog.events import DocumentRejectionReason  # noqa: PLC0415 - the child imports what the request needs
+    from ingest.sources.item import BodyUnreadable, SourceUnreadable  # noqa: PLC0415 - the child imports what the request needs
 
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, SourceUnreadable):
-            return {"error": "unreadable", "code": cause.code, "message": str(cause)}
-        if isinstance(cause, BodyUnreadable):
-            return {"error": "rejected", "code": cause.reason, "message": str(cause)}
-        cause = cause.__cause__ or cause.__context__
+        match cause:
+            case SourceUnreadable():
+                return {"error": "unreadable", "code": cause.code, "message": str(cause)}
+            case BodyUnreadable():
+                return {"error": "unreadable", "code": cause.reason, "message": str(cause)}
+            case OSError(errno=errno.EFBIG):
+                message = "what it holds does not fit on the disk space that a file may have"
+                return {
+                    "error": "unreadable", "code": DocumentRejectionReason.TEXT_TOO_LONG, "message": message
+                }  # fmt: skip
+            case OSError() if cause.errno in _OURS:
+                return {"error": "environment", "message": f"{type(cause).__name__}: {cause.strerror}"}
+            case sqlite3.OperationalError(sqlite_errorcode=sqlite3.SQLITE_FULL):
+                return {"error": "environment", "message": str(cause)}
+            case sqlite3.OperationalError(sqlite_errorcode=sqlite3.SQLITE_IOERR_WRITE):
+                # The limit on the size of a file: a disk that is full says so.
+                message = "the library is larger than can be taken at once; divide it"
+                return {"error": "unreadable", "code": "library_too_large", "message": message}
+            case _:
+                cause = cause.__cause__ or cause.__context__
+    traceback.print_exception(error, limit=-8)
     return {
-        "error": "failed",
-        "code": type(error).__name__,
+        "error": "unreadable",
+        "code": DocumentRejectionReason.PARSER_CRASHED,
         "message": f"{type(error).__name__} in the parser",
     }
 
@@ -86,7 +128,7 @@ def _explain(error: Exception) -> dict[str, str]:
 # --- requests ----------------------------------------------------------------------------------------------------
 
 
-def _scan(out: str, kind: str, files: str) -> dict[str, Any]:
+def _scan(_answers: Answers, out: str, kind: str, files: str) -> dict[str, Any]:
     """`files` names a JSON-lines file: path, local path, SHA-256 and size of each."""
     from eventlog.events import SourceKind  # noqa: PLC0415 - the child imports what the request needs
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
@@ -103,11 +145,12 @@ def _scan(out: str, kind: str, files: str) -> dict[str, Any]:
         index.close()
 
 
-def _identify(out: str, path: str) -> dict[str, Any]:
+def _identify(answers: Answers, out: str, path: str) -> dict[str, Any]:
     """Looks into a lone file and adds what it is."""
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
     from ingest.sources.kinds import HeadOf, is_pdf  # noqa: PLC0415 - the child imports what the request needs
 
+    answers.reading(path)
     index = ScanIndex(Path(out))
     try:
         if is_pdf(path, HeadOf(index)(path)):
@@ -121,7 +164,7 @@ def _identify(out: str, path: str) -> dict[str, Any]:
         index.close()
 
 
-def _make_documents(out: str, project_id: str) -> dict[str, Any]:
+def _make_documents(_answers: Answers, out: str, project_id: str) -> dict[str, Any]:
     from eventlog.ids import ProjectId  # noqa: PLC0415 - the child imports what the request needs
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
 
@@ -137,67 +180,88 @@ def _make_documents(out: str, project_id: str) -> dict[str, Any]:
         index.close()
 
 
-def _parse(scan: str, number: int, out: str, project_id: str) -> dict[str, Any]:
-    """Writes the document's spool file; names the attachments that could not be read."""
-    from eventlog.events import AttachmentStatus, Remark  # noqa: PLC0415 - the child imports what the request needs
+def _parse(
+    answers: Answers,
+    scan: str,
+    number: int,
+    out: str,
+    project_id: str,
+    failed: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Writes the document's spool file; names the attachments that could not be read.
+
+    `failed` are paths that ended an earlier child, with reason and message.
+    """
+    from eventlog.events import Remark  # noqa: PLC0415 - the child imports what the request needs
     from eventlog.ids import ProjectId  # noqa: PLC0415 - the child imports what the request needs
     from ingest.document import build  # noqa: PLC0415 - the child imports what the request needs
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
-    from ingest.sources.text import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
     from ingest.spool import write_spool  # noqa: PLC0415 - the child imports what the request needs
 
     index = ScanIndex(Path(scan))
     try:
         document_id, item, names = index.document(number)
-        attachments = {one.path: one for one in item.attachments}
-        rejected: list[dict[str, str | None]] = []
-        warnings = list(item.warnings)
-        body = None
-        for path in item.bodies:
-            try:
-                body = _read_body(index, path)
-                break
-            except BodyUnreadable as error:
-                if item.name == path:
-                    raise  # The file is the document.
-                rejected.append(
-                    {
-                        "item": path,
-                        "reason": error.reason,
-                        "message": str(error),
-                        "file_sha256": index.sha256(path),
-                    }
-                )
-                warnings.append(Remark(code=error.reason, subject=path[:300], message=str(error)))
-                if path in attachments:
-                    attachments[path] = replace(attachments[path], status=AttachmentStatus.REJECTED)
+        path, body, refused = _first_body(answers, index, item, failed)
+        warnings = [
+            Remark(code=one["reason"], subject=one["item"], message=one["message"]) for one in refused
+        ]
         document, chunks = build(
             ProjectId(UUID(project_id)),
             document_id,
-            item,
+            replace(item, warnings=(*item.warnings, *warnings)),
             body,
             source_items=names,
-            attachments=tuple(attachments.values()),
-            warnings=warnings,
+            body_path=path,
+            unreadable=frozenset(one["item"] for one in refused),
         )
         write_spool(Path(out), document, chunks)
-        return {"rejected_attachments": rejected}
+        return {"rejected_attachments": refused}
     finally:
         index.close()
 
 
-def _read_body(index: Any, path: str) -> Any:
+def _first_body(
+    answers: Answers, index: Any, item: Any, failed: Mapping[str, Sequence[str]]
+) -> tuple[str, Any, list[dict[str, str]]]:
+    """The first of the item's files that gives a text, and those before it that gave none."""
+    from ingest import limits  # noqa: PLC0415 - the child imports what the request needs
+    from ingest.sources.item import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
+
+    refused: list[dict[str, str]] = []
+    for path in item.bodies[: limits.BODIES_TRIED_MAX]:
+        try:
+            return path, _read_body(answers, index, path, failed), refused
+        except BodyUnreadable as error:
+            if item.name == path:
+                raise  # The file is the document.
+            refused.append(
+                {
+                    "item": path,
+                    "reason": error.reason,
+                    "message": str(error),
+                    "file_sha256": index.sha256(path),
+                }
+            )
+    return "", None, refused
+
+
+def _read_body(answers: Answers, index: Any, path: str, failed: Mapping[str, Sequence[str]]) -> Any:
+    from eventlog.events import DocumentRejectionReason  # noqa: PLC0415 - the child imports what the request needs
+    from ingest.sources.item import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
     from ingest.sources.kinds import HeadOf, is_pdf  # noqa: PLC0415 - the child imports what the request needs
 
-    local = index.local(path)
+    if path in failed:
+        reason, message = failed[path]
+        raise BodyUnreadable(DocumentRejectionReason(reason), message)
+    answers.reading(path)
     if is_pdf(path, HeadOf(index)(path)):
         from ingest.sources.pdf import read_body  # noqa: PLC0415 - pdfium only where there are PDFs
     else:
         from ingest.sources.text import read_body  # noqa: PLC0415 - one of two functions of one shape
-    return read_body(local)
+    return read_body(index.local(path))
 
 
-def _problems(out: str) -> dict[str, Any]:
+def _problems(_answers: Answers, out: str) -> dict[str, Any]:
     """For a validation: counts, and the first of what is wrong."""
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
 
@@ -225,7 +289,6 @@ def _problems(out: str) -> dict[str, Any]:
         index.close()
 
 
-PROBLEMS_MAX = 500
 _OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "scan": _scan,
     "identify": _identify,

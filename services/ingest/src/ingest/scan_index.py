@@ -6,17 +6,21 @@ what was rejected and what could not be used, and where each file stands on this
 
 import json
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from eventlog.events import DocumentRejectionReason, Remark
+from eventlog.events import AttachmentStatus, DocumentRejectionReason, Remark
 from eventlog.ids import DocumentId, ProjectId, document_id
+from ingest import limits
 from ingest.sources.item import Item, Rejection, bounded, dump_item, identity, load_item, merge
 
 _TABLES = """
-CREATE TABLE files (path TEXT PRIMARY KEY, local TEXT, sha256 TEXT, size_bytes INTEGER, is_used INTEGER DEFAULT 0);
+CREATE TABLE files (path TEXT PRIMARY KEY, local TEXT, sha256 TEXT, size_bytes INTEGER, composed TEXT, name TEXT,
+    is_used INTEGER DEFAULT 0);
+CREATE INDEX files_by_composed ON files (composed);
+CREATE INDEX files_by_name ON files (name);
 CREATE TABLE items (number INTEGER PRIMARY KEY, document_id BLOB, item TEXT);
 CREATE INDEX items_by_document ON items (document_id);
 CREATE TABLE documents (number INTEGER PRIMARY KEY, document_id BLOB UNIQUE);
@@ -45,7 +49,24 @@ class ScanIndex:
     # --- files ---------------------------------------------------------------------------------------------------
 
     def add_files(self, files: Iterable[tuple[str, str, str, int]]) -> None:
-        self._db.executemany("INSERT INTO files (path, local, sha256, size_bytes) VALUES (?, ?, ?, ?)", files)
+        """Path, local path, SHA-256, size. Of two files with one path the first is taken, and the other named."""
+        for path, local, sha256, size_bytes in files:
+            composed = unicodedata.normalize("NFC", path)
+            row = (path, local, sha256, size_bytes, composed, composed.rpartition("/")[2])
+            done = self._db.execute(
+                "INSERT OR IGNORE INTO files (path, local, sha256, size_bytes, composed, name) VALUES (?, ?, ?, ?, ?, ?)",
+                row,
+            )
+            if not done.rowcount and self.sha256(path) != sha256:
+                message = "another file of this library has the same path, and was taken instead"
+                self.reject(
+                    Rejection(
+                        item=f"{path} ({sha256[:12]})",
+                        reason=DocumentRejectionReason.FILE_UNSUPPORTED,
+                        message=message,
+                        file_sha256=sha256,
+                    )
+                )
 
     def paths(self) -> Iterator[str]:
         """In the order of their names, whatever order they came in: the same library gives the same documents."""
@@ -64,12 +85,18 @@ class ScanIndex:
         row = self._db.execute("SELECT size_bytes FROM files WHERE path = ?", (path,)).fetchone()
         return 0 if row is None else int(row[0])
 
+    def find(self, path: str) -> str | None:
+        """The file of this path, however its diacritics are encoded: a disk may decompose what an export composes."""
+        if self.local(path) is not None:
+            return path
+        composed = unicodedata.normalize("NFC", path)
+        row = self._db.execute("SELECT min(path) FROM files WHERE composed = ?", (composed,)).fetchone()
+        return None if row[0] is None else str(row[0])
+
     def named(self, name: str) -> list[str]:
         """Paths whose last part is `name`."""
-        rows = self._db.execute(
-            "SELECT path FROM files WHERE path = ? OR substr(path, -length(?) - 1) = '/' || ? ORDER BY path",
-            (name, name, name),
-        )
+        composed = unicodedata.normalize("NFC", name)
+        rows = self._db.execute("SELECT path FROM files WHERE name = ? ORDER BY path", (composed,))
         return [row[0] for row in rows]
 
     def use(self, path: str) -> None:
@@ -109,12 +136,12 @@ class ScanIndex:
         return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - one of six names
 
     def attachment_counts(self) -> tuple[int, int]:
-        """PDFs that items name: found and missing."""
+        """PDFs and texts that items name: found, and missing by a warning's word (snapshots of pages have another)."""
         found = missing = 0
         for (text,) in self._db.execute("SELECT item FROM items"):
-            for attachment in json.loads(text)["attachments"]:
-                found += attachment["status"] == "found"
-                missing += attachment["status"] == "missing"
+            item = json.loads(text)
+            found += sum(one["status"] == AttachmentStatus.FOUND for one in item["attachments"])
+            missing += sum(one["code"] == "attachment_missing" for one in item["warnings"])
         return found, missing
 
     # --- documents -----------------------------------------------------------------------------------------------
@@ -154,7 +181,11 @@ class ScanIndex:
         items = self._items(row[0])
         merged = merge(items)
         # Each item was bounded; together they are again.
-        return DocumentId(UUID(bytes=row[0])), bounded(replace(merged)), tuple(item.name for item in items)
+        return (
+            DocumentId(UUID(bytes=row[0])),
+            bounded(merged),
+            tuple(item.name for item in items[: limits.SOURCE_ITEMS_MAX]),
+        )
 
     def documents(self) -> Iterator[tuple[int, DocumentId, str]]:
         """Number, id and the name of its first item."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from eventlog.events import (
     Creator,
     CreatorRole,
     DocumentPart,
+    DocumentRejectionReason,
     Part,
     Remark,
     Section,
@@ -22,6 +23,8 @@ from eventlog.events import (
     Tag,
 )
 from eventlog.ids import ChunkId, ConceptId, DocumentId, EmbeddingKey, SectionId
+from ingest import limits
+from ingest.sources.item import BodyUnreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +87,24 @@ class SpooledChunk:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def _plain(value: object) -> str:
-    return str(value)
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: ids, and the dataclasses of a document."""
+    if isinstance(value, UUID):
+        return str(value)
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def write_spool(path: Path, document: SpooledDocument, chunks: Iterator[SpooledChunk]) -> None:
+    """Raises BodyUnreadable when the document alone is more than the log takes in one record."""
+    line = json.dumps(document.fields(), default=_plain, ensure_ascii=False)
+    size = len(line.encode())
+    if size > limits.DOCUMENT_LINE_BYTES_MAX:
+        message = (
+            f"{size // 1_000_000} MB are more than one document's facts may have; shorten its notes or fields"
+        )
+        raise BodyUnreadable(DocumentRejectionReason.ITEM_TOO_LARGE, message)
     with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(document), default=_plain, ensure_ascii=False) + "\n")
+        file.write(line + "\n")
         for chunk in chunks:
             file.write(json.dumps(chunk.fields(), default=_plain, ensure_ascii=False) + "\n")
 

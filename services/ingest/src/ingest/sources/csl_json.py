@@ -1,7 +1,7 @@
 """CSL-JSON, which most reference managers write: a list of items, read one item at a time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,13 @@ def _values(path: Path) -> Iterator[Any]:
                 raise SourceUnreadable("json_nested", "it is nested deeper than any CSL item") from None
             except ValueError as error:
                 more = file.read(_READ_CHARACTERS)
-                if not more or len(text) > limits.ITEM_CHARACTERS_MAX:
+                if not more:
+                    said = one_line(str(error), 120)
+                    message = f"the JSON breaks off or is wrong ({said}); export it again"
+                    raise SourceUnreadable("json_damaged", message) from None
+                if len(text) > limits.ITEM_CHARACTERS_MAX:
                     message = (
-                        f"the JSON breaks off or is wrong ({one_line(str(error), 120)}); export it again"
+                        f"the JSON is wrong, or an item has over {limits.ITEM_CHARACTERS_MAX} characters"
                     )
                     raise SourceUnreadable("json_damaged", message) from None
                 text += more
@@ -74,8 +78,28 @@ def _values(path: Path) -> Iterator[Any]:
             text = text[end:]
 
 
-def scan(index: ScanIndex, path: str) -> None:
-    """Adds every item of the list. Raises SourceUnreadable when none could be read."""
+def scan(index: ScanIndex, paths: Sequence[str]) -> None:
+    """Adds every item of every list. Raises SourceUnreadable when none of the files gave one."""
+    if not paths:
+        raise SourceUnreadable("json_missing", "there is no .json file; export as CSL-JSON")
+    taken = 0
+    failures: list[SourceUnreadable] = []
+    for path in paths:
+        count, failure = _scan_one(index, path)
+        taken += count
+        if failure is not None:
+            failures.append(failure)
+            where = f"{path}: after item {count}" if count else path
+            reason = DocumentRejectionReason.FILE_DAMAGED
+            index.reject(
+                Rejection(item=where, reason=reason, message=str(failure), file_sha256=index.sha256(path))
+            )
+    if not taken:
+        raise failures[0] if failures else SourceUnreadable("json_without_items", "the list is empty")
+
+
+def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None]:
+    """How many items it took, and what ended it early: what came before the damage is worth having."""
     local = index.local(path)
     assert local is not None
     index.use(path)
@@ -84,18 +108,8 @@ def scan(index: ScanIndex, path: str) -> None:
         for number, value in enumerate(_values(local), start=1):
             _take(index, value, f"{path}: {_name(value, number)}")
     except SourceUnreadable as error:
-        if number == 0:
-            raise
-        # What came before the damage is worth having; what comes after cannot be known.
-        index.reject(
-            Rejection(
-                item=f"{path}: after item {number}",
-                reason=DocumentRejectionReason.FILE_DAMAGED,
-                message=str(error),
-            )
-        )
-    if not number:
-        raise SourceUnreadable("json_without_items", "the list is empty")
+        return number, error
+    return number, None
 
 
 def _take(index: ScanIndex, value: Any, name: str) -> None:

@@ -24,7 +24,7 @@ from eventlog.ids import normalise_name, normalise_person
 from ingest import limits
 from ingest.cleaning import one_line
 
-_DOI = re.compile(r"\b(10\.\d{4,9}/[^\s\"<>{}|\\^`]+)", re.IGNORECASE)
+_DOI = re.compile(r"\b(10\.\d{4,9}/[^\s\"<>{}|\\^`]{1,300})", re.IGNORECASE)
 _DOI_TAIL = re.compile(r"[.,;:'\"\])}>]+$")
 _YEAR = re.compile(r"(?<!\d)(1[0-9]{3}|20[0-9]{2}|21[0-4][0-9])(?!\d)")
 _NOT_ISBN = re.compile(r"[^0-9Xx]")
@@ -75,6 +75,14 @@ class SourceUnreadable(Exception):  # noqa: N818 - the name says what a user is 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class BodyUnreadable(Exception):  # noqa: N818 - the name says what happened to the file
+    """A file that gives no text; `reason` is what `DocumentRejected` says."""
+
+    def __init__(self, reason: DocumentRejectionReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def find_doi(text: str) -> str | None:
@@ -159,6 +167,9 @@ def bounded(item: Item) -> Item:
     cut("creators", len(item.creators), limits.CREATORS_MAX)
     cut("tags", len(item.tags), limits.TAGS_MAX)
     cut("notes", len(item.notes), limits.NOTES_MAX)
+    cut("identifiers", max(len(item.isbns), len(item.issns)), limits.IDENTIFIERS_MAX)
+    cut("collections", len(item.collections), limits.COLLECTIONS_MAX)
+    cut("attachments", len(item.attachments), limits.ATTACHMENTS_MAX)
     cut("abstract", len(item.abstract), limits.ABSTRACT_CHARACTERS_MAX)
     longest_note = max((len(note) for note in item.notes), default=0)
     cut("note", longest_note, limits.NOTE_CHARACTERS_MAX)
@@ -177,6 +188,8 @@ def bounded(item: Item) -> Item:
         title=line(item.title),
         creators=tuple(one for one in creators if one.family or one.given),
         date=line(item.date)[:100],
+        isbns=item.isbns[: limits.IDENTIFIERS_MAX],
+        issns=item.issns[: limits.IDENTIFIERS_MAX],
         url=line(item.url),
         venue=line(item.venue),
         volume=line(item.volume)[:100],
@@ -186,7 +199,7 @@ def bounded(item: Item) -> Item:
         language=line(item.language)[:100],
         abstract=item.abstract[: limits.ABSTRACT_CHARACTERS_MAX].strip(),
         tags=tuple(Tag(name=name, is_automatic=auto) for name, auto in tags if name),
-        collections=tuple(line(name)[:300] for name in item.collections[:100]),
+        collections=tuple(line(name)[:300] for name in item.collections[: limits.COLLECTIONS_MAX]),
         notes=tuple(note[: limits.NOTE_CHARACTERS_MAX] for note in item.notes[: limits.NOTES_MAX]),
         attachments=item.attachments[: limits.ATTACHMENTS_MAX],
         warnings=tuple(warnings[: limits.WARNINGS_PER_DOCUMENT_MAX]),

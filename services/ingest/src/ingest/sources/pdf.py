@@ -14,8 +14,7 @@ from ingest import limits
 from ingest.cleaning import clean, one_line
 from ingest.document import Body
 from ingest.scan_index import ScanIndex
-from ingest.sources.item import Item, Rejection, find_doi, find_dois, find_year
-from ingest.sources.text import BodyUnreadable
+from ingest.sources.item import BodyUnreadable, Item, Rejection, find_doi, find_dois, find_year
 
 _PASSWORD_ERROR = 4
 """FPDF_ERR_PASSWORD in pdfium's public headers."""

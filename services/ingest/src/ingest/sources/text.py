@@ -7,18 +7,12 @@ from ingest import limits
 from ingest.cleaning import clean, one_line
 from ingest.document import Body
 from ingest.scan_index import ScanIndex
-from ingest.sources.item import Item, Rejection, find_doi
+from ingest.sources.item import BodyUnreadable, Item, Rejection, find_dois
 
 SUFFIXES = (".txt", ".md", ".markdown")
 TITLE_CHARACTERS_MAX = 200
-
-
-class BodyUnreadable(Exception):  # noqa: N818 - the name says what happened to the file
-    """A file that gives no text; `reason` is what `DocumentRejected` says."""
-
-    def __init__(self, reason: DocumentRejectionReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+FRONT_CHARACTERS = 2_000
+"""Where a text may name itself by a DOI, if it is the only one there: lists of references name many."""
 
 
 def read_text(path: Path) -> str:
@@ -65,13 +59,14 @@ def identify(index: ScanIndex, path: str) -> None:
         return
     lines = (line.strip().lstrip("#").strip() for line in text[:20_000].split("\n"))
     first = next((line for line in lines if line), "")
+    dois = find_dois(text[:FRONT_CHARACTERS])
     is_title = 3 <= len(first) <= TITLE_CHARACTERS_MAX
     index.add_item(
         Item(
             name=path,
             item_type="document",
             title=one_line(first if is_title else Path(path).stem, TITLE_CHARACTERS_MAX),
-            doi=find_doi(text[:2_000]),
+            doi=dois[0] if len(dois) == 1 else None,
             uri=f"sha256:{index.sha256(path)}",
             bodies=(path,),
         )

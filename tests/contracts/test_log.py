@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.contracts.containers import WHY_NO_DOCKER, kafka_image
 from tests.contracts.worlds import (
     MANY,
     ONE,
@@ -25,13 +26,31 @@ from eventlog.topics import RECORD_BYTES_MAX, Topic
 HERE = TopicPartition(ONE, 0)
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+__all__ = ["kafka_image"]  # a fixture
+
+LOGS = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
+if WHY_NO_DOCKER is None:
+    LOGS.append(pytest.param("image", marks=pytest.mark.docker))
+
+
+@pytest.mark.skipif(WHY_NO_DOCKER is not None, reason=f"no Docker daemon answers: {WHY_NO_DOCKER}")
+def test_kafkas_own_image_is_held_to_the_contract_where_docker_runs():
+    assert len(LOGS) == 3
+
+
+@pytest.fixture(params=LOGS)
 async def world(request: pytest.FixtureRequest):
-    if request.param == "memory":
-        world = memory_world()
-    else:
-        kafka = request.getfixturevalue("kafka")
-        world = kafka_world(kafka.bootstrap, request.getfixturevalue("kafka_prefix"))
+    match request.param:
+        case "memory":
+            world = memory_world()
+        case "kafka":
+            world = kafka_world(
+                request.getfixturevalue("kafka").bootstrap, request.getfixturevalue("kafka_prefix")
+            )
+        case "image":
+            world = kafka_world(
+                request.getfixturevalue("kafka_image"), request.getfixturevalue("kafka_prefix")
+            )
     yield world
     await world.close()
 

@@ -104,18 +104,32 @@ def name_concepts(tags: Sequence[str], title: str, text: str) -> list[Named]:
 
 def mentions(keys: Sequence[str], texts: Sequence[tuple[int, str]]) -> dict[str, tuple[int, ...]]:
     """Which of the numbered texts contain each normalised name, at word boundaries where its script has them."""
-    patterns = [(key, _boundaries(key)) for key in keys if len(key) >= MENTION_CHARACTERS_MIN]
+    sought = [(key, _has_boundaries(key)) for key in keys if len(key) >= MENTION_CHARACTERS_MIN]
     found: dict[str, list[int]] = {key: [] for key in keys}
     for index, text in texts:
         folded = normalise_name(text)
-        for key, pattern in patterns:
-            if key in folded and (pattern is None or pattern.search(folded)):
+        for key, has_boundaries in sought:
+            if _occurs(key, folded, has_boundaries=has_boundaries):
                 found[key].append(index)
     return {key: tuple(indexes) for key, indexes in found.items()}
 
 
-def _boundaries(key: str) -> re.Pattern[str] | None:
-    # Scripts without spaces between words have no boundary to ask for.
-    if any("\u3040" <= c <= "\u30ff" or "\u3400" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7a3" for c in key):
-        return None
-    return re.compile(rf"(?<!\w){re.escape(key)}(?!\w)")
+def _has_boundaries(key: str) -> bool:
+    """Scripts without spaces between words have no boundary to ask for."""
+    return not any(
+        "\u3040" <= c <= "\u30ff" or "\u3400" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7a3" for c in key
+    )
+
+
+def _occurs(key: str, text: str, *, has_boundaries: bool) -> bool:
+    at = text.find(key)
+    while at >= 0:
+        end = at + len(key)
+        if not has_boundaries or not (_is_word(text[at - 1 : at]) or _is_word(text[end : end + 1])):
+            return True
+        at = text.find(key, at + 1)
+    return False
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

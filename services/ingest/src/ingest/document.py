@@ -31,10 +31,14 @@ CONCEPT_TEXT_CHARACTERS = 1_500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """The cleaned full text; `page_starts` are the offsets at which its pages begin, empty without pages."""
+    """The cleaned full text; `page_starts` are the offsets at which its pages begin, empty without pages.
+
+    `unread_pages` are the numbers of those that gave no text because they are damaged.
+    """
 
     text: str
     page_starts: tuple[int, ...] = ()
+    unread_pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,9 @@ def build(
         attachments=tuple(_attachments(item, unreadable)),
         sections=tuple(_sections(sections, section_ids)),
         concepts=tuple(_concepts(project, named, drafts)),
-        warnings=(*item.warnings, *_unread(item, body_path, unreadable))[: limits.WARNINGS_PER_DOCUMENT_MAX],
+        warnings=(*item.warnings, *_unread(item, body, body_path, unreadable))[
+            : limits.WARNINGS_PER_DOCUMENT_MAX
+        ],
         **facts,  # type: ignore[arg-type]  # names and types are those of the item above
     )
     starts = body.page_starts if body else ()
@@ -154,8 +160,11 @@ def _attachments(item: Item, unreadable: frozenset[str]) -> Iterator[Attachment]
         yield replace(one, status=AttachmentStatus.REJECTED) if one.path in unreadable else one
 
 
-def _unread(item: Item, body_path: str, unreadable: frozenset[str]) -> Iterator[Remark]:
-    """Files that were found and not read: a document has one full text."""
+def _unread(item: Item, body: Body | None, body_path: str, unreadable: frozenset[str]) -> Iterator[Remark]:
+    """Damaged pages, and files that were found and not read: a document has one full text."""
+    if body is not None and body.unread_pages:
+        numbers = ", ".join(str(number) for number in body.unread_pages[:50])
+        yield Remark(code="pages_not_read", subject=body_path[:300], message=f"damaged: pages {numbers}")
     for path in item.bodies:
         if path != body_path and path not in unreadable:
             message = (

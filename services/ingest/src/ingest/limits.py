@@ -15,8 +15,8 @@ PDF_PAGES_MAX = 2_000
 TEXT_FILE_BYTES_MAX = 50 * 1024 * 1024
 BODY_CHARACTERS_MAX = 12_000_000
 """A thousand-page book has about three million."""
-TEXT_CHARACTERS_MIN = 100
-"""A PDF with less is scanned, as far as we can tell (BASELINE.md section 3)."""
+TEXT_BYTES_MIN = 100
+"""A PDF with less is scanned, as far as we can tell; bytes, since a Chinese sentence has thirty characters."""
 
 ITEMS_MAX = 200_000
 ITEM_CHARACTERS_MAX = 1_000_000
@@ -27,7 +27,7 @@ NOTE_CHARACTERS_MAX = 20_000
 NOTE_CHARACTERS_IN_EVENT = 2_000
 """Notes stand whole in chunks; the event carries their beginnings."""
 CREATORS_MAX = 500
-TAGS_MAX = 200
+TAGS_MAX = 500
 ATTACHMENTS_MAX = 100
 SECTIONS_MAX = 1_000
 MENTIONS_MAX = 2_000

@@ -326,8 +326,10 @@ def _cause_of_death(code: int | None) -> tuple[DocumentRejectionReason, str]:
             return DocumentRejectionReason.PARSER_CRASHED, "the parser ended without an answer, twice"
         case _ if -code == signal.SIGXCPU:
             return DocumentRejectionReason.PARSER_TIMEOUT, "it took more processor time than a file may"
-        case _ if -code == signal.SIGKILL:  # the kernel's answer where a container is full
-            return DocumentRejectionReason.PARSER_OUT_OF_MEMORY, "the system ended the parser, twice"
+        case _ if -code in (signal.SIGKILL, signal.SIGABRT):
+            # The kernel's answer where a container is full, and pdfium's where it is refused an allocation.
+            reason = DocumentRejectionReason.PARSER_OUT_OF_MEMORY
+            return reason, f"the parser ended with {code}, twice, most likely for want of memory"
         case _:
             return DocumentRejectionReason.PARSER_CRASHED, f"the parser ended with {code}, twice"
 

@@ -154,7 +154,7 @@ def _identify(answers: Answers, out: str, path: str) -> dict[str, Any]:
     index = ScanIndex(Path(out))
     try:
         if is_pdf(path, HeadOf(index)(path)):
-            from ingest.sources import pdf as source  # noqa: PLC0415 - pdfium only where there are PDFs
+            from ingest.sources import pdf_front as source  # noqa: PLC0415 - pdfium only where there are PDFs
         else:
             from ingest.sources import text as source  # type: ignore[no-redef]  # noqa: PLC0415 - one of two modules of one shape
         source.identify(index, path)

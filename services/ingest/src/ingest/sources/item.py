@@ -26,7 +26,8 @@ from ingest.cleaning import one_line
 
 _DOI = re.compile(r"\b(10\.\d{4,9}/[^\s\"<>{}|\\^`]{1,300})", re.IGNORECASE)
 _DOI_TAIL = re.compile(r"[.,;:'\"\])}>]+$")
-_YEAR = re.compile(r"(?<!\d)(1[0-9]{3}|20[0-9]{2}|21[0-4][0-9])(?!\d)")
+_YEAR = re.compile(r"(?<!\d)(1[0-9]{3}|20[0-9]{2}|21[0-4][0-9])(?=[01]\d[0-3]\d(?!\d)|(?!\d))")
+"""Four digits alone, or eight as 20150312."""
 _NOT_ISBN = re.compile(r"[^0-9Xx]")
 
 

@@ -185,6 +185,13 @@ class Graph:
         while batch := rows.fetchmany(500):
             yield from batch
 
+    def literal_predicates(self) -> list[tuple[str, int]]:
+        """What the file says by literals, and how often."""
+        rows = self._db.execute(
+            "SELECT predicate, count(*) FROM triples WHERE is_literal GROUP BY predicate ORDER BY predicate"
+        )
+        return list(rows)
+
     def referrers(self, subject: str, predicate: str) -> list[str]:
         rows = self._db.execute(
             "SELECT subject FROM triples WHERE object = ? AND predicate = ? AND NOT is_literal ORDER BY rowid",

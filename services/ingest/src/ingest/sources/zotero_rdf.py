@@ -64,6 +64,21 @@ _EXTRA_DOI = re.compile(r"^\s*DOI:?\s+(10\..+)$", re.IGNORECASE | re.MULTILINE)
 _LINKED_URL = "3"
 """`z:linkMode` of an attachment that never had a file."""
 _CONTAINERS_MAX = 8
+_KEPT = {
+    _TYPE, _VALUE, FILE, f"{_BIB}pages", f"{_BIB}doi", f"{_PRISM}doi", f"{_PRISM}volume", f"{_PRISM}number",
+    f"{_TERMS}abstract", f"{_TERMS}issued", f"{_TERMS}alternative", f"{_LINK}type",
+    *(f"{_DC}{name}" for name in ("title", "date", "identifier", "publisher", "language", "description", "subject")),
+    *(f"{_FOAF}{name}" for name in ("surname", "familyName", "name", "givenName", "givenname", "firstName")),
+    *(
+        f"{_Z}{name}"
+        for name in (
+            "itemType", "displayTitle", "shortTitle", "caseName", "subject", "language", "publicationTitle",
+            "proceedingsTitle", "conferenceName", "path", "linkMode",
+        )
+    ),
+}  # fmt: skip
+"""Predicates whose literals are read below; whatever else an export says is left out by name."""
+_FIELDS_NAMED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +106,14 @@ def scan(index: ScanIndex, rdf: str, work: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _unusable(identifiers: list[str]) -> Iterator[Remark]:
+    """Those that name no DOI, ISBN with a right check digit, or ISSN."""
+    for text in dict.fromkeys(identifiers):
+        if not (find_doi(text) or _ISSN.search(text) or find_isbns(text[4:])):
+            message = "it is no DOI, ISSN, or ISBN with a right check digit"
+            yield Remark(code="identifier_not_kept", subject=one_line(text, 200), message=message)
+
+
 class _Reader:
     def __init__(self, index: ScanIndex, graph: Graph, rdf: str) -> None:
         self._index = index
@@ -108,6 +131,7 @@ class _Reader:
                 )
             self._read_item(subject, item_type)
         found += self._read_orphans()
+        self._name_fields_left_out()
         if not found:
             raise SourceUnreadable(
                 "rdf_without_items", "it holds no Zotero items; export with format Zotero RDF"
@@ -127,6 +151,12 @@ class _Reader:
             ):
                 yield subject, _LEGACY_TYPES[rdf_type]
 
+    def _name_fields_left_out(self) -> None:
+        left_out = [one for one in self._graph.literal_predicates() if one[0] not in _KEPT]
+        for predicate, count in left_out[:_FIELDS_NAMED_MAX]:
+            message = f"{count} values were left out: no part of a document holds them"
+            self._index.warn(Remark(code="field_not_kept", subject=one_line(predicate, 200), message=message))
+
     def _name(self, subject: str) -> str:
         return f"{self._rdf}: {as_object(subject).removeprefix(BASE)}"
 
@@ -135,6 +165,8 @@ class _Reader:
         name = self._name(subject)
         containers = self._containers(subject)
         identifiers = [value for node in (subject, *containers) for value in self._identifiers(node)]
+        isbns = [isbn for text in identifiers if "ISBN" in text.upper() for isbn in find_isbns(text[4:])]
+        issns = [issn for text in identifiers if "ISSN" in text.upper() for issn in _ISSN.findall(text)]
         date = graph.first(subject, f"{_DC}date", f"{_TERMS}issued")
         attachments, bodies, warnings = self._attachments(subject)
         url = self._url(subject)
@@ -153,12 +185,8 @@ class _Reader:
             year=find_year(date),
             date=date,
             doi=self._doi(subject, containers, url),
-            isbns=tuple(
-                isbn for text in identifiers if "ISBN" in text.upper() for isbn in find_isbns(text[4:])
-            ),
-            issns=tuple(
-                issn for text in identifiers if "ISSN" in text.upper() for issn in _ISSN.findall(text)
-            ),
+            isbns=tuple(dict.fromkeys(isbns)),
+            issns=tuple(dict.fromkeys(issns)),
             uri=self._uri(subject),
             url=url,
             venue=self._venue(subject, containers),
@@ -173,7 +201,7 @@ class _Reader:
             notes=tuple(self._notes(subject)),
             attachments=attachments,
             bodies=bodies,
-            warnings=warnings,
+            warnings=(*warnings, *_unusable(identifiers)),
         )
         if not (item.title or item.creators or item.abstract or item.bodies or item.notes or item.url):
             message = "the item has no title, no creator, no text and no file"

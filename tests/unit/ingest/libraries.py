@@ -1,9 +1,11 @@
-"""A library read as ingest reads it: scanned and parsed by the real child, its documents and chunks in memory."""
+"""A library read as ingest reads it, its documents and chunks in memory: by the real child, or faster without one."""
 
 import asyncio
 import hashlib
+import io
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +25,29 @@ from ingest.parser import (
     read_rejections,
     read_warnings,
 )
+from ingest.parser_child import Answers, answer
 from ingest.sources.item import Rejection
 
 PROJECT = project_id("Wetlands")
-CHILD = (sys.executable, "-m", "ingest.parser_child")
+
+
+class ParserHere(Parser):
+    """Answers as the child does, in this process, which has no limits."""
+
+    async def _answer(self, line: bytes, wall_s: float) -> tuple[dict, str]:
+        request = json.loads(line)
+        request.pop("cpu_s")
+        return answer(request, reading := _Reading()), reading.path
+
+
+class _Reading(Answers):
+    path = ""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+
+    def reading(self, path: str) -> None:
+        self.path = path
 
 
 @dataclass(kw_only=True)
@@ -64,38 +85,37 @@ def local_files(folder: Path, files: Mapping[str, bytes | Path]) -> list[LocalFi
 
 
 async def read_library(
-    folder: Path,
-    files: Mapping[str, bytes | Path],
-    kind: SourceKind = SourceKind.AUTO,
-    *,
-    argv: Sequence[str] = CHILD,
+    folder: Path, files: Mapping[str, bytes | Path], kind: SourceKind = SourceKind.AUTO, *, parser: Parser
 ) -> Read:
     """Raises ScanFailed."""
     scan, spool = folder / "scan.sqlite", folder / "document.jsonl"
-    async with Parser(argv=argv) as parser:
-        local = local_files(folder / "blobs", files)
-        read = Read(
-            summary=await parser.scan(project_id=PROJECT, kind=kind, files=local, options={}, out=scan)
-        )
-        for number, _, name in read_documents(scan):
-            answer = await parser.parse(scan=scan, number=number, out=spool, project_id=PROJECT)
-            if isinstance(answer, Rejected):
-                read.rejected[name] = answer
-                continue
-            read.rejected |= {one.item: one for one in answer.rejected_attachments}
-            read.documents[name] = read_document(spool)
-            read.chunks[name] = list(read_chunks(spool))
+    local = local_files(folder / "blobs", files)
+    read = Read(summary=await parser.scan(project_id=PROJECT, kind=kind, files=local, options={}, out=scan))
+    for number, _, name in read_documents(scan):
+        parsed = await parser.parse(scan=scan, number=number, out=spool, project_id=PROJECT)
+        if isinstance(parsed, Rejected):
+            read.rejected[name] = parsed
+            continue
+        read.rejected |= {one.item: one for one in parsed.rejected_attachments}
+        read.documents[name] = read_document(spool)
+        read.chunks[name] = list(read_chunks(spool))
     read.rejected |= {one.item: one for one in read_rejections(scan)}
     read.warnings = list(read_warnings(scan))
     return read
 
 
+async def read_by_child(folder: Path, files: Mapping[str, bytes | Path], code: str = "") -> Read:
+    """`code` is what the child runs instead of its module."""
+    argv = (sys.executable, *(("-c", code) if code else ("-m", "ingest.parser_child")))
+    async with Parser(argv=argv) as parser:
+        return await read_library(folder, files, parser=parser)
+
+
 def read_now(folder: Path, files: Mapping[str, bytes | Path], kind: SourceKind = SourceKind.AUTO) -> Read:
-    return asyncio.run(read_library(folder, files, kind))
+    return asyncio.run(read_library(folder, files, kind, parser=ParserHere()))
 
 
-async def validated(
+def validated(
     folder: Path, files: Mapping[str, bytes | Path], kind: SourceKind = SourceKind.AUTO
 ) -> Validation:
-    async with Parser() as parser:
-        return await parser.validate(files=local_files(folder / "blobs", files), kind=kind)
+    return asyncio.run(ParserHere().validate(files=local_files(folder / "blobs", files), kind=kind))

@@ -1,9 +1,10 @@
 """A folder of PDFs of many makers, broken ones among them: each is imported whole, or rejected with the right code."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from tests.unit.ingest.libraries import Read, read_now
+from tests.unit.ingest.libraries import Read, read_by_child, read_now
 from tests.unit.ingest.pdf_makers import IMPORTED, REJECTED, SAYS, TEXT, TITLE
 from tests.unit.ingest.raw_pdf import a_page
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Read:
     large = work / "large"
     with large.open("wb") as file:
         file.truncate(200_000_000)
-    return read_now(work, {**files, "200 MB.pdf": large})
+    return asyncio.run(read_by_child(work, {**files, "200 MB.pdf": large}))
 
 
 @pytest.mark.parametrize("name", IMPORTED)

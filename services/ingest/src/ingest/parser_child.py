@@ -81,14 +81,21 @@ def serve(answers: Answers) -> None:
         answers.cpu_s = request.pop("cpu_s")
         grant(answers.cpu_s)
         try:
-            answer: dict[str, Any] = {"ok": _OPERATIONS[request.pop("op")](answers, **request)}
+            answers.say(answer(request, answers))
         except MemoryError:
             # What is left of this process is not to be trusted with the next file.
             answers.say({"error": "out_of_memory"})
             os._exit(3)
-        except Exception as error:  # noqa: BLE001 - a stranger's file raises anything; it costs this file, not the import
-            answer = _explain(error)
-        answers.say(answer)
+
+
+def answer(request: dict[str, Any], answers: Answers) -> dict[str, Any]:
+    """What the operation gives, or what was wrong with the file. Raises MemoryError."""
+    try:
+        return {"ok": _OPERATIONS[request.pop("op")](answers, **request)}
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a stranger's file raises anything; it costs this file, not the import
+        return _explain(error)
 
 
 def _explain(error: Exception) -> dict[str, str]:

@@ -105,7 +105,10 @@ class Graph:
             message = f"it is not RDF that can be read ({said}); export it again from Zotero"
             raise SourceUnreadable("rdf_damaged", message) from None
         if count and not guarded.is_whole:
-            raise SourceUnreadable("rdf_damaged", "it breaks off before its end; export it again from Zotero")
+            raise SourceUnreadable(
+                "rdf_damaged",
+                "it is no RDF export, or breaks off before its end; export it again from Zotero",
+            )
         self._db.execute("CREATE INDEX by_subject ON triples (subject, predicate)")
         self._db.execute("CREATE INDEX by_object ON triples (object, predicate) WHERE NOT is_literal")
 

@@ -369,16 +369,20 @@ class _Reader:
         return _Attached(attachment=Attachment(path=path, status=AttachmentStatus.MISSING), remark=remark)
 
     def _find(self, named: str) -> str | None:
-        """By its path beside the export, by its last two parts, by its name where that is unique."""
+        """By its path beside the export, by folder and name, or by its name where it lies loose beside the export.
+
+        Never by the name alone: every folder of a library may hold a `Full text.pdf`.
+        """
         relative = f"{self._folder}/{named}" if self._folder else named
         for path in (relative, named):
             if (found := self._index.find(path)) is not None:
                 return found
-        candidates = self._index.named(named.replace("\\", "/").rpartition("/")[2])
-        if len(candidates) == 1:
-            return candidates[0]
-        tail = "/".join(named.split("/")[-2:])
-        return next((path for path in candidates if path.endswith("/" + tail)), None)
+        parts = named.replace("\\", "/").split("/")
+        candidates = self._index.named(parts[-1])
+        tail = "/" + "/".join(parts[-2:])
+        beside = f"{self._folder}/{parts[-1]}" if self._folder else parts[-1]
+        by_folder = [path for path in candidates if f"/{path}".endswith(tail)]
+        return by_folder[0] if len(by_folder) == 1 else self._index.find(beside)
 
     def _read_orphans(self) -> int:
         """Attachments and notes that no item names: a file is a document of its own, the rest is said by name."""

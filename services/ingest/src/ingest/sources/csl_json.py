@@ -1,6 +1,7 @@
 """CSL-JSON, which most reference managers write: a list of items, read one item at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from eventlog.events import (
 from ingest import limits
 from ingest.cleaning import html_to_text, one_line
 from ingest.scan_index import ScanIndex
-from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_year
+from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_issns, find_year
 
 _ROLES = {
     "author": CreatorRole.AUTHOR,
@@ -29,6 +30,14 @@ _ROLES = {
     "interviewer": CreatorRole.OTHER,
     "director": CreatorRole.AUTHOR,
 }
+_KEPT = {
+    "id", "type", "title", "title-short", "DOI", "ISBN", "ISSN", "URL", "container-title", "event-title", "event",
+    "volume", "issue", "number", "page", "publisher", "language", "abstract", "note", "annote", "keyword", "keywords",
+    "tags", "issued", "published", "published-print", "published-online", "original-date", "submitted", "file", "PDF",
+    "pdf", *_ROLES,
+}  # fmt: skip
+"""Keys that are read below; whatever else an item says is left out by name."""
+_KEYS_NAMED_MAX = 50
 _READ_CHARACTERS = 64 * 1024
 
 
@@ -104,12 +113,19 @@ def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None
     assert local is not None
     index.use(path)
     number = 0
+    left_out: Counter[str] = Counter()
+    failure = None
     try:
         for number, value in enumerate(_values(local), start=1):
             _take(index, value, f"{path}: {_name(value, number)}")
+            if isinstance(value, dict) and len(left_out) < _KEYS_NAMED_MAX:
+                left_out.update(value.keys() - _KEPT)
     except SourceUnreadable as error:
-        return number, error
-    return number, None
+        failure = error
+    for key, count in sorted(left_out.items())[:_KEYS_NAMED_MAX]:
+        message = f"{count} values were left out: no part of a document holds them"
+        index.warn(Remark(code="field_not_kept", subject=one_line(key, 200), message=message))
+    return number, failure
 
 
 def _take(index: ScanIndex, value: Any, name: str) -> None:
@@ -135,6 +151,11 @@ def _text(value: dict[str, Any], *keys: str) -> str:
     return ""
 
 
+def _all(value: dict[str, Any], key: str) -> str:
+    found = value.get(key)
+    return "; ".join(str(one) for one in found) if isinstance(found, list) else _text(value, key)
+
+
 def _add(index: ScanIndex, value: dict[str, Any], name: str) -> None:
     date, year = _date(value)
     url = _text(value, "URL")
@@ -147,8 +168,8 @@ def _add(index: ScanIndex, value: dict[str, Any], name: str) -> None:
         year=year,
         date=date,
         doi=find_doi(_text(value, "DOI")) or find_doi(url),
-        isbns=find_isbns(_text(value, "ISBN")),
-        issns=tuple(_text(value, "ISSN").replace(",", " ").split()),
+        isbns=find_isbns(_all(value, "ISBN")),
+        issns=find_issns(_all(value, "ISSN")),
         uri=url if url.startswith(("http://", "https://")) else "",
         url=url,
         venue=_text(value, "container-title", "event-title", "event"),

@@ -24,10 +24,14 @@ from eventlog.ids import normalise_name, normalise_person
 from ingest import limits
 from ingest.cleaning import one_line
 
-_DOI = re.compile(r"\b(10\.\d{4,9}/[^\s\"<>{}|\\^`]{1,300})", re.IGNORECASE)
+_DOI = re.compile(
+    r"\b(10\.\d{4,9}/(?:[^\s\"<>{}|\\^`]|<\d+::[^\s<>]{1,20}>){1,300})",  # the last as in a SICI: `<693::AID-ASI4>`
+    re.IGNORECASE,
+)
 _DOI_TAIL = re.compile(r"[.,;:'\"\])}>]+$")
 _YEAR = re.compile(r"(?<!\d)(1[0-9]{3}|20[0-9]{2}|21[0-4][0-9])(?=[01]\d[0-3]\d(?!\d)|(?!\d))")
 """Four digits alone, or eight as 20150312."""
+_ISSN = re.compile(r"\b\d{4}-?\d{3}[\dXx]\b")
 _NOT_ISBN = re.compile(r"[^0-9Xx]")
 
 
@@ -121,6 +125,10 @@ def find_isbns(text: str) -> tuple[str, ...]:
         if isbn := _isbn13(digits):
             found.append(isbn)
     return tuple(dict.fromkeys(found))
+
+
+def find_issns(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_ISSN.findall(text)))
 
 
 def _isbn13(digits: str) -> str:

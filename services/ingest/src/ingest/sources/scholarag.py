@@ -63,11 +63,21 @@ def scan(index: ScanIndex) -> None:
         _add(index, row, f"{table}: row {count}", pdfs)
     if not count:
         raise SourceUnreadable("papers_empty", f"{table} has no rows")
+    _leave_alone(index)
+
+
+def _leave_alone(index: ScanIndex) -> None:
+    """PDFs that no row names are documents; logs, scripts, other tables and the old vector store are none."""
+    others = []
     for path in index.unused():
         if path.lower().endswith(".pdf"):
             index.add_lone(path)
-        elif path.endswith(_TABLES) or "chroma" in path.lower() or ".scholarag" in path:
+        else:
             index.use(path)
+            others.append(path)
+    if others:
+        message = f"{len(others)} files beside the papers were left alone, {others[0][:200]} first"
+        index.warn(Remark(code="files_not_read", subject=others[0][:300], message=message))
 
 
 def _check_config(index: ScanIndex, config: str) -> None:
@@ -75,14 +85,15 @@ def _check_config(index: ScanIndex, config: str) -> None:
     assert local is not None
     if index.size_bytes(config) > CONFIG_BYTES_MAX:
         raise SourceUnreadable("config_damaged", f"{config} is larger than a configuration")
+    text = local.read_text(encoding="utf-8", errors="replace")
     try:
         # Aliases could make a small file huge; a project file needs none.
-        text = local.read_text(encoding="utf-8", errors="replace")
-        if re.search(r"(^|\s)[&*][A-Za-z0-9_]", text):
-            raise SourceUnreadable("config_damaged", f"{config} uses YAML anchors, which are not followed")
-        found = yaml.safe_load(text)
+        has_alias = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        found = None if has_alias else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
         raise SourceUnreadable("config_damaged", f"{config} is not YAML that can be read") from None
+    if has_alias:
+        raise SourceUnreadable("config_damaged", f"{config} uses YAML aliases, which are not followed")
     if not isinstance(found, dict):
         raise SourceUnreadable("config_damaged", f"{config} is not a mapping of settings")
 
@@ -117,12 +128,9 @@ def _add(index: ScanIndex, row: dict[str, str], name: str, pdfs: "_Pdfs") -> Non
         return
     ids = {key: _first(row, key) for key in ("paperid", "paper_id", "openalex_id", "id")}
     paper_id = next((value for value in ids.values() if value), "")
-    pdf = pdfs.find(paper_id, _first(row, "doi"), title, _first(row, "pdf_path", "pdf", "pdf_filename"))
-    attachment = (
-        ()
-        if pdf is None
-        else (Attachment(path=pdf, sha256=index.sha256(pdf), status=AttachmentStatus.FOUND),)
-    )
+    named = _first(row, "pdf_path", "pdf", "pdf_filename")
+    pdf = pdfs.find(paper_id, _first(row, "doi"), title, named)
+    attachments, warnings = _attached(index, pdf, named)
     openalex = ids["openalex_id"]
     index.add_item(
         Item(
@@ -136,16 +144,34 @@ def _add(index: ScanIndex, row: dict[str, str], name: str, pdfs: "_Pdfs") -> Non
             uri=openalex if openalex.startswith("http") else "",
             url=_first(row, "url", "link", "pdf_url"),
             venue=_first(row, "venue", "journal", "source_title"),
+            volume=_first(row, "volume"),
+            issue=_first(row, "issue"),
+            pages=_first(row, "pages"),
+            publisher=_first(row, "publisher"),
+            language=_first(row, "language"),
             abstract=clean(_first(row, "abstract")),
             tags=tuple(
                 Tag(name=tag.strip())
                 for tag in re.split(r"[;|]", _first(row, "keywords", "tags"))
                 if tag.strip()
             ),
-            attachments=attachment,
-            bodies=tuple(one.path for one in attachment),
+            attachments=attachments,
+            bodies=() if pdf is None else (pdf,),
+            warnings=warnings,
         )
     )
+
+
+def _attached(
+    index: ScanIndex, pdf: str | None, named: str
+) -> tuple[tuple[Attachment, ...], tuple[Remark, ...]]:
+    if pdf is not None:
+        return (Attachment(path=pdf, sha256=index.sha256(pdf), status=AttachmentStatus.FOUND),), ()
+    if not named:
+        return (), ()
+    message = "the table names this file, but it is not among the files"
+    remark = Remark(code="attachment_missing", subject=one_line(named, 300), message=message)
+    return (Attachment(path=one_line(named, 500), status=AttachmentStatus.MISSING),), (remark,)
 
 
 def _creators(text: str) -> Iterator[Creator]:

@@ -23,7 +23,7 @@ from eventlog.events import (
 from ingest import limits
 from ingest.cleaning import clean, html_to_text, one_line
 from ingest.scan_index import ScanIndex
-from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_year
+from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_issns, find_year
 from ingest.sources.rdf_graph import BASE, FILE, RDF, Graph, as_object
 from ingest.sources.text import SUFFIXES
 
@@ -59,7 +59,6 @@ _LEGACY_TYPES = {
         "Manuscript": "manuscript", "Letter": "letter", "Interview": "interview", "Recording": "audioRecording",
     }.items()
 }  # fmt: skip
-_ISSN = re.compile(r"\b\d{4}-?\d{3}[\dXx]\b")
 _EXTRA_DOI = re.compile(r"^\s*DOI:?\s+(10\..+)$", re.IGNORECASE | re.MULTILINE)
 _LINKED_URL = "3"
 """`z:linkMode` of an attachment that never had a file."""
@@ -109,7 +108,7 @@ def scan(index: ScanIndex, rdf: str, work: Path) -> None:
 def _unusable(identifiers: list[str]) -> Iterator[Remark]:
     """Those that name no DOI, ISBN with a right check digit, or ISSN."""
     for text in dict.fromkeys(identifiers):
-        if not (find_doi(text) or _ISSN.search(text) or find_isbns(text[4:])):
+        if not (find_doi(text) or find_issns(text) or find_isbns(text[4:])):
             message = "it is no DOI, ISSN, or ISBN with a right check digit"
             yield Remark(code="identifier_not_kept", subject=one_line(text, 200), message=message)
 
@@ -166,7 +165,7 @@ class _Reader:
         containers = self._containers(subject)
         identifiers = [value for node in (subject, *containers) for value in self._identifiers(node)]
         isbns = [isbn for text in identifiers if "ISBN" in text.upper() for isbn in find_isbns(text[4:])]
-        issns = [issn for text in identifiers if "ISSN" in text.upper() for issn in _ISSN.findall(text)]
+        issns = [issn for text in identifiers if "ISSN" in text.upper() for issn in find_issns(text)]
         date = graph.first(subject, f"{_DC}date", f"{_TERMS}issued")
         attachments, bodies, warnings = self._attachments(subject)
         url = self._url(subject)

@@ -110,7 +110,7 @@ def test_a_chunk_ends_at_a_sentence_if_no_paragraph_ends_near() -> None:
 
 
 def test_a_letter_keeps_its_marks() -> None:
-    text = "e\u0323\u0301" * 4_000
+    text = "e\u0323\u0301\u0308" * 4_000
     for span in split(text):
         assert not unicodedata.category(text[span.start]).startswith("M")
 

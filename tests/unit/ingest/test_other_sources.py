@@ -245,3 +245,17 @@ def test_two_texts_of_one_content_are_one_document(tmp_path: Path) -> None:
     read = read_now(tmp_path, {"a.txt": b"A text that is well", "b/a.txt": b"A text that is well"})
     assert read.document.source_items == ("a.txt", "b/a.txt")
     assert [one.code for one in read.warnings] == ["item_merged"]
+
+
+def test_facts_that_are_more_than_a_record_holds_reject_their_document_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DOCUMENT_LINE_BYTES_MAX", 20_000)
+    read = read_now(
+        tmp_path,
+        {"a.json": csl({"id": "a", "title": "A", "abstract": "x" * 30_000}, {"id": "b", "title": "B"})},
+    )
+    assert {name: one.reason for name, one in read.rejected.items()} == {
+        "a.json: a": DocumentRejectionReason.ITEM_TOO_LARGE
+    }
+    assert read.documents.keys() == {"a.json: b"}

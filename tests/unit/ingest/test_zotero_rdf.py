@@ -289,7 +289,7 @@ HOSTILE = {
     "entities": (HEAD.replace("<rdf:RDF", '<!DOCTYPE r [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><rdf:RDF') + "</rdf:RDF>").encode(),
     "external entity": (HEAD.replace("<rdf:RDF", '<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><rdf:RDF') + "</rdf:RDF>").encode(),
     "dtd": (HEAD.replace("<rdf:RDF", '<!DOCTYPE r SYSTEM "http://127.0.0.1:1/x.dtd"><rdf:RDF') + "</rdf:RDF>").encode(),
-    "dtd far inside": export(" " * 262_130, "<!DOCTYPE x>"),
+    "dtd over the end of a read": export(" " * (256 * 1024 - 4 - len(HEAD.encode())), "<!DOCTYPE x>"),
     "lower case": export("<!doctype x>"),
 }  # fmt: skip
 

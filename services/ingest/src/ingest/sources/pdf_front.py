@@ -40,7 +40,7 @@ _DATED = re.compile(
     r"(?:©|\(c\)|copyright|published|accepted|arxiv:)[^\n]{0,40}?(?<!\d)(?P<year>(?:19|20)\d\d)(?!\.?\d)",
     re.IGNORECASE,
 )
-_STAMP = re.compile(r"arxiv:|https?://|doi\b", re.IGNORECASE)
+_STAMP = re.compile(r"arxiv:|https?://|doi\b|@", re.IGNORECASE)
 ABSTRACT_CHARACTERS_MAX = 2_000
 FIRST_PAGES_CHARACTERS = 20_000
 TITLE_SEARCHED_CHARACTERS = 2_500

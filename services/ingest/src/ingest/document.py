@@ -23,6 +23,11 @@ from ingest.concepts import Named, mentions, name_concepts
 from ingest.sources.item import Item
 from ingest.spool import SpooledChunk, SpooledDocument
 
+_FACTS = (
+    "item_type", "title", "creators", "year", "date", "doi", "isbns", "issns", "url", "venue", "volume", "issue",
+    "pages", "publisher", "language", "abstract", "tags", "collections",
+)  # fmt: skip
+"""What an item and a document call by one name."""
 PASSAGE_CHARACTERS_MIN = 40
 """Of a section, such as a heading that its first subheading follows at once."""
 CONCEPT_TEXT_CHARACTERS = 1_500
@@ -80,26 +85,7 @@ def build(
     parts = [DocumentPart(part=Part.BIBLIOGRAPHIC, chunk_ids=tuple(chunk_ids[:first_passage]))]
     if body is not None:
         parts.append(DocumentPart(part=Part.FULL_TEXT, chunk_ids=tuple(chunk_ids[first_passage:])))
-    facts: dict[str, object] = {
-        "item_type": item.item_type,
-        "title": item.title,
-        "creators": item.creators,
-        "year": item.year,
-        "date": item.date,
-        "doi": item.doi,
-        "isbns": item.isbns,
-        "issns": item.issns,
-        "url": item.url,
-        "venue": item.venue,
-        "volume": item.volume,
-        "issue": item.issue,
-        "pages": item.pages,
-        "publisher": item.publisher,
-        "language": item.language,
-        "abstract": item.abstract,
-        "tags": item.tags,
-        "collections": item.collections,
-    }
+    facts = {name: getattr(item, name) for name in _FACTS}
     spooled = SpooledDocument(
         document_id=document,
         content_hash=_content_hash(facts, chunk_ids),
@@ -112,7 +98,7 @@ def build(
         warnings=(*item.warnings, *_unread(item, body, body_path, unreadable))[
             : limits.WARNINGS_PER_DOCUMENT_MAX
         ],
-        **facts,  # type: ignore[arg-type]  # names and types are those of the item above
+        **facts,
     )
     starts = body.page_starts if body else ()
     return spooled, _chunks(project, drafts, chunk_ids, sections, section_ids, starts)

@@ -104,7 +104,10 @@ class _FileFailed(Exception):  # noqa: N818 - not an error of ours: a stranger's
 
     @property
     def reason(self) -> DocumentRejectionReason:
-        return DocumentRejectionReason(self.code)
+        try:
+            return DocumentRejectionReason(self.code)
+        except ValueError:  # a scan's word
+            return DocumentRejectionReason.PARSER_CRASHED
 
 
 class _ChildDied(_FileFailed):
@@ -158,15 +161,14 @@ class Parser:
                 fatal = Problem(code=failure.code, subject="", message=str(failure), is_fatal=True)
                 return Validation(kind=kind, items=0, pdfs_found=0, pdfs_missing=0, problems=(fatal,))
         problems = [Problem(**one) for one in said["problems"]]
-        pdf_files = sum(file.path.lower().endswith(".pdf") for file in files)
-        items = said["items"] + max(0, len(files) - _VALIDATED_FILES_MAX) * (found is SourceKind.PDF)
+        items = said["items"] + max(0, said["lone"] - _VALIDATED_FILES_MAX)
         if not items:
             message = "nothing in it can be imported; see the other problems"
             problems.insert(0, Problem(code="source_empty", subject="", message=message, is_fatal=True))
         return Validation(
             kind=found,
             items=items,
-            pdfs_found=said["pdfs_found"] if found is SourceKind.ZOTERO_RDF else pdf_files,
+            pdfs_found=sum(file.path.lower().endswith(".pdf") for file in files),
             pdfs_missing=said["pdfs_missing"],
             problems=tuple(problems),
         )
@@ -185,19 +187,20 @@ class Parser:
         while True:
             try:
                 said = await self._ask_document(request)
+                break
+            except _ChildDied as death:
+                if not death.path or death.path in failed:
+                    return _rejected(scan, death)
+                # Its neighbours among the item's files, and what the library says of it, are worth having.
+                failed[death.path] = (death.code, str(death))
             except _FileFailed as failure:
-                if isinstance(failure, _ChildDied) and failure.path and failure.path not in failed:
-                    # Its neighbours among the item's files, and what the library says of it, are worth having.
-                    failed[failure.path] = (failure.code, str(failure))
-                    continue
-                sha256 = _sha256(scan, failure.path)
-                return Rejected(reason=failure.reason, message=str(failure), file_sha256=sha256)
-            return Parsed(
-                rejected_attachments=tuple(
-                    Rejected(**{**one, "reason": DocumentRejectionReason(one["reason"])})
-                    for one in said["rejected_attachments"]
-                )
+                return _rejected(scan, failure)
+        return Parsed(
+            rejected_attachments=tuple(
+                Rejected(**{**one, "reason": DocumentRejectionReason(one["reason"])})
+                for one in said["rejected_attachments"]
             )
+        )
 
     async def _look(
         self, kind: SourceKind, files: Sequence[LocalFile], out: Path, *, files_max: int | None
@@ -298,7 +301,7 @@ class Parser:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES_MAX,
-                env={**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
+                env={**_environment(), "MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
             )
         return self._process
 
@@ -318,6 +321,11 @@ class Parser:
             with suppress(ProcessLookupError):
                 process.kill()
             await asyncio.shield(process.wait())
+
+
+def _environment() -> dict[str, str]:
+    """Who opens strangers' files has no need of our passwords."""
+    return {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR") if name in os.environ}
 
 
 def _cause_of_death(code: int | None) -> tuple[DocumentRejectionReason, str]:
@@ -347,9 +355,10 @@ def _write_listing(files: Sequence[LocalFile], out: Path) -> Path:
     return listing
 
 
-def _sha256(scan: Path, path: str) -> str | None:
+def _rejected(scan: Path, failure: _FileFailed) -> Rejected:
     with _opened(scan) as index:
-        return index.sha256(path) or None
+        sha256 = index.sha256(failure.path) or None
+    return Rejected(reason=failure.reason, message=str(failure), file_sha256=sha256)
 
 
 def _lone(path: Path) -> list[str]:

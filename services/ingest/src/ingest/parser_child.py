@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -274,23 +275,15 @@ def _problems(_answers: Answers, out: str) -> dict[str, Any]:
 
     index = ScanIndex(Path(out))
     try:
-        found, missing = index.attachment_counts()
-        problems: list[dict[str, str]] = []
-        for rejection in index.rejections():
-            problems.append(
-                {"code": rejection.reason, "subject": rejection.item, "message": rejection.message}
-            )
-            if len(problems) >= PROBLEMS_MAX:
-                break
-        for remark in index.warnings():
-            if len(problems) >= PROBLEMS_MAX:
-                break
-            problems.append(asdict(remark))
+        rejected = (
+            {"code": one.reason, "subject": one.item, "message": one.message} for one in index.rejections()
+        )
+        remarked = (asdict(one) for one in index.warnings())
         return {
-            "pdfs_found": found,
-            "pdfs_missing": missing,
-            "problems": problems,
+            "pdfs_missing": index.missing_attachments_count(),
+            "problems": list(islice(chain(rejected, remarked), PROBLEMS_MAX)),
             "items": index.count("items"),
+            "lone": index.count("lone"),
         }
     finally:
         index.close()

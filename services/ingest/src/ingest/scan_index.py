@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import UUID
 
-from eventlog.events import AttachmentStatus, DocumentRejectionReason, Remark
+from eventlog.events import DocumentRejectionReason, Remark
 from eventlog.ids import DocumentId, ProjectId, document_id
 from ingest import limits
 from ingest.sources.item import Item, Rejection, bounded, dump_item, identity, load_item, merge
@@ -135,14 +135,12 @@ class ScanIndex:
         assert table in {"items", "documents", "rejections", "warnings", "lone", "files"}
         return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - one of six names
 
-    def attachment_counts(self) -> tuple[int, int]:
-        """PDFs and texts that items name: found, and missing by a warning's word (snapshots of pages have another)."""
-        found = missing = 0
-        for (text,) in self._db.execute("SELECT item FROM items"):
-            item = json.loads(text)
-            found += sum(one["status"] == AttachmentStatus.FOUND for one in item["attachments"])
-            missing += sum(one["code"] == "attachment_missing" for one in item["warnings"])
-        return found, missing
+    def missing_attachments_count(self) -> int:
+        """PDFs and texts that items name and that are not there; snapshots of web pages are not among them."""
+        rows = self._db.execute("SELECT item FROM items")
+        return sum(
+            one["code"] == "attachment_missing" for (text,) in rows for one in json.loads(text)["warnings"]
+        )
 
     # --- documents -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from eventlog.events import (
@@ -22,7 +22,7 @@ from eventlog.events import (
 )
 from eventlog.ids import normalise_name, normalise_person
 from ingest import limits
-from ingest.cleaning import one_line
+from ingest.cleaning import clean, one_line
 
 _DOI = re.compile(
     r"\b(10\.\d{4,9}/(?:[^\s\"<>{}|\\^`]|<\d+::[^\s<>]{1,20}>){1,300})",  # the last as in a SICI: `<693::AID-ASI4>`
@@ -165,54 +165,54 @@ def identity(item: Item) -> str:
 
 def bounded(item: Item) -> Item:
     """Every field cleaned and within its limit; what is cut is said by name."""
-    warnings = list(item.warnings)
 
-    def cut(name: str, count: int, count_max: int) -> None:
-        if count > count_max:
-            warnings.append(
-                Remark(code=f"{name}_cut", subject=item.name[:200], message=f"{count} → {count_max}")
-            )
+    def line(text: str, length_max: int = limits.FIELD_CHARACTERS_MAX) -> str:
+        return one_line(text, length_max)
 
-    cut("creators", len(item.creators), limits.CREATORS_MAX)
-    cut("tags", len(item.tags), limits.TAGS_MAX)
-    cut("notes", len(item.notes), limits.NOTES_MAX)
-    cut("identifiers", max(len(item.isbns), len(item.issns)), limits.IDENTIFIERS_MAX)
-    cut("collections", len(item.collections), limits.COLLECTIONS_MAX)
-    cut("attachments", len(item.attachments), limits.ATTACHMENTS_MAX)
-    cut("abstract", len(item.abstract), limits.ABSTRACT_CHARACTERS_MAX)
-    longest_note = max((len(note) for note in item.notes), default=0)
-    cut("note", longest_note, limits.NOTE_CHARACTERS_MAX)
-
-    def line(text: str) -> str:
-        return one_line(text, limits.FIELD_CHARACTERS_MAX)
-
-    creators = tuple(
-        replace(one, family=line(one.family)[:300], given=line(one.given)[:300])
+    creators = (
+        replace(one, family=line(one.family, 300), given=line(one.given, 300), orcid=line(one.orcid, 30))
         for one in item.creators[: limits.CREATORS_MAX]
     )
-    tags = dict.fromkeys((line(tag.name)[:200], tag.is_automatic) for tag in item.tags[: limits.TAGS_MAX])
+    tags = dict.fromkeys((line(tag.name, 200), tag.is_automatic) for tag in item.tags[: limits.TAGS_MAX])
     return replace(
         item,
         name=line(item.name),
         title=line(item.title),
         creators=tuple(one for one in creators if one.family or one.given),
-        date=line(item.date)[:100],
+        date=line(item.date, 100),
         isbns=item.isbns[: limits.IDENTIFIERS_MAX],
         issns=item.issns[: limits.IDENTIFIERS_MAX],
         url=line(item.url),
         venue=line(item.venue),
-        volume=line(item.volume)[:100],
-        issue=line(item.issue)[:100],
-        pages=line(item.pages)[:100],
+        volume=line(item.volume, 100),
+        issue=line(item.issue, 100),
+        pages=line(item.pages, 100),
         publisher=line(item.publisher),
-        language=line(item.language)[:100],
-        abstract=item.abstract[: limits.ABSTRACT_CHARACTERS_MAX].strip(),
+        language=line(item.language, 100),
+        abstract=clean(item.abstract[: limits.ABSTRACT_CHARACTERS_MAX]).strip(),
         tags=tuple(Tag(name=name, is_automatic=auto) for name, auto in tags if name),
-        collections=tuple(line(name)[:300] for name in item.collections[: limits.COLLECTIONS_MAX]),
-        notes=tuple(note[: limits.NOTE_CHARACTERS_MAX] for note in item.notes[: limits.NOTES_MAX]),
+        collections=tuple(line(name, 300) for name in item.collections[: limits.COLLECTIONS_MAX]),
+        notes=tuple(clean(note[: limits.NOTE_CHARACTERS_MAX]) for note in item.notes[: limits.NOTES_MAX]),
         attachments=item.attachments[: limits.ATTACHMENTS_MAX],
-        warnings=tuple(warnings[: limits.WARNINGS_PER_DOCUMENT_MAX]),
+        warnings=(*item.warnings, *_cuts(item))[: limits.WARNINGS_PER_DOCUMENT_MAX],
     )
+
+
+def _cuts(item: Item) -> Iterator[Remark]:
+    longest_note = max((len(note) for note in item.notes), default=0)
+    for name, count, count_max in (
+        ("title", len(item.title), limits.FIELD_CHARACTERS_MAX),
+        ("creators", len(item.creators), limits.CREATORS_MAX),
+        ("tags", len(item.tags), limits.TAGS_MAX),
+        ("notes", len(item.notes), limits.NOTES_MAX),
+        ("identifiers", max(len(item.isbns), len(item.issns)), limits.IDENTIFIERS_MAX),
+        ("collections", len(item.collections), limits.COLLECTIONS_MAX),
+        ("attachments", len(item.attachments), limits.ATTACHMENTS_MAX),
+        ("abstract", len(item.abstract), limits.ABSTRACT_CHARACTERS_MAX),
+        ("note", longest_note, limits.NOTE_CHARACTERS_MAX),
+    ):
+        if count > count_max:
+            yield Remark(code=f"{name}_cut", subject=item.name[:200], message=f"{count} → {count_max}")
 
 
 _SETS = ("isbns", "issns", "collections", "notes", "attachments", "bodies", "warnings")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from eventlog.events import Attachment, AttachmentStatus, ChunkKind, Creator, Part, Tag
+from eventlog.events import Attachment, AttachmentStatus, ChunkKind, Creator, Part, Remark, Tag
 from eventlog.ids import concept_id, document_id, embedding_key, project_id
 from ingest import limits
 from ingest.cleaning import clean, html_to_text, one_line
@@ -143,6 +143,13 @@ def test_what_is_cut_is_said_by_name() -> None:
         "abstract_cut",
         "note_cut",
     ]
+
+
+def test_of_too_many_warnings_the_last_says_how_many_more_there_are() -> None:
+    warnings = tuple(Remark(code="attachment_missing", subject=str(n)) for n in range(80))
+    cut = bounded(replace(ITEM, warnings=warnings)).warnings
+    assert len(cut) == limits.WARNINGS_PER_DOCUMENT_MAX
+    assert (cut[-1].code, cut[-1].message) == ("warnings_cut", "and 31 more")
 
 
 # --- chunks ------------------------------------------------------------------------------------------------------

@@ -104,6 +104,16 @@ def test_a_list_of_which_nothing_can_be_used_is_refused(tmp_path: Path, data: by
     assert failed.value.code == code
 
 
+@pytest.mark.parametrize("beyond", range(-3, 4))
+def test_a_list_may_end_anywhere_in_what_is_read_at_once(tmp_path: Path, beyond: int) -> None:
+    padding = 64 * 1024 + beyond - len(csl({"title": ""}, {"title": "B"}))
+    read = read_now(
+        tmp_path, {"a.json": csl({"title": "x" * padding}, {"title": "B"}) + b"\n"}, SourceKind.CSL_JSON
+    )
+    assert [one.title[:1] for one in read.documents.values()] == ["x", "B"]
+    assert not read.rejected
+
+
 def test_a_single_item_is_a_list_of_one(tmp_path: Path) -> None:
     assert read_now(tmp_path, {"a.json": json.dumps(ARTICLE).encode()}).document.year == 2020
 

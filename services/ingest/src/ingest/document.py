@@ -20,7 +20,7 @@ from eventlog.ids import ConceptId, DocumentId, ProjectId, SectionId
 from ingest import limits
 from ingest.chunking import CHUNKER_VERSION, BodySection, Span, divide, estimate_tokens, pages_of, split
 from ingest.concepts import Named, mentions, name_concepts
-from ingest.sources.item import Item
+from ingest.sources.item import Item, first_warnings
 from ingest.spool import SpooledChunk, SpooledDocument
 
 _FACTS = (
@@ -95,9 +95,7 @@ def build(
         attachments=tuple(_attachments(item, unreadable)),
         sections=tuple(_sections(sections, section_ids)),
         concepts=tuple(_concepts(project, named, drafts)),
-        warnings=(*item.warnings, *_unread(item, body, body_path, unreadable))[
-            : limits.WARNINGS_PER_DOCUMENT_MAX
-        ],
+        warnings=first_warnings((*item.warnings, *_unread(item, body, body_path, unreadable)), item.name),
         **facts,
     )
     starts = body.page_starts if body else ()

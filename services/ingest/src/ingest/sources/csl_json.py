@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from eventlog.events import (
     Attachment,
@@ -39,52 +39,49 @@ _KEPT = {
 """Keys that are read below; whatever else an item says is left out by name."""
 _KEYS_NAMED_MAX = 50
 _READ_CHARACTERS = 64 * 1024
+_BETWEEN = ", \t\r\n"
+_DECODER = json.JSONDecoder()
 
 
 def _values(path: Path) -> Iterator[Any]:
-    """The members of the list, one at a time. Raises SourceUnreadable where the JSON breaks off or a member is huge."""
-    decoder = json.JSONDecoder()
+    """The members of the list, one at a time; an object alone is a list of one. Raises SourceUnreadable."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         text = file.read(_READ_CHARACTERS).lstrip()
-        if text.startswith("{"):
-            text = "[" + text
-            is_single = True
-        elif text.startswith("["):
-            is_single = False
-        else:
+        if text[:1] not in ("[", "{"):
             raise SourceUnreadable("json_unexpected", "it is not a list of CSL items")
-        text = text[1:]
-        count = 0
-        while True:
-            text = text.lstrip().removeprefix(",").lstrip()
-            if text.startswith("]") or (
-                is_single and not text and not (text := file.read(_READ_CHARACTERS).strip())
-            ):
+        is_list = text.startswith("[")
+        text = text.removeprefix("[")
+        for _ in range(limits.ITEMS_MAX + 1):
+            text = text.lstrip(_BETWEEN) or file.read(_READ_CHARACTERS).lstrip(_BETWEEN)
+            if text.startswith("]"):
                 return
-            try:
-                value, end = decoder.raw_decode(text)
-            except RecursionError:
-                raise SourceUnreadable("json_nested", "it is nested deeper than any CSL item") from None
-            except ValueError as error:
-                more = file.read(_READ_CHARACTERS)
-                if not more:
-                    said = one_line(str(error), 120)
-                    message = f"the JSON breaks off or is wrong ({said}); export it again"
-                    raise SourceUnreadable("json_damaged", message) from None
-                if len(text) > limits.ITEM_CHARACTERS_MAX:
-                    message = (
-                        f"the JSON is wrong, or an item has over {limits.ITEM_CHARACTERS_MAX} characters"
-                    )
-                    raise SourceUnreadable("json_damaged", message) from None
-                text += more
-                continue
-            count += 1
-            if count > limits.ITEMS_MAX:
-                raise SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} items")
+            value, text = _next(file, text)
             yield value
-            if is_single:
+            if not is_list:
                 return
-            text = text[end:]
+    raise SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} items; export collections apart")
+
+
+def _next(file: IO[str], text: str) -> tuple[Any, str]:
+    """The first value of the text, as much of the file as it needs, and what follows. Raises SourceUnreadable."""
+    while True:
+        try:
+            value, end = _DECODER.raw_decode(text)
+        except RecursionError:
+            raise SourceUnreadable("json_nested", "it is nested deeper than any CSL item") from None
+        except ValueError as error:
+            more = file.read(_READ_CHARACTERS)
+            said = (
+                one_line(str(error), 120)
+                if not more
+                else f"or an item is over {limits.ITEM_CHARACTERS_MAX} characters"
+            )
+            if not more or len(text) > limits.ITEM_CHARACTERS_MAX:
+                message = f"the JSON breaks off or is wrong ({said}); export it again"
+                raise SourceUnreadable("json_damaged", message) from None
+            text += more
+        else:
+            return value, text[end:]
 
 
 def scan(index: ScanIndex, paths: Sequence[str]) -> None:

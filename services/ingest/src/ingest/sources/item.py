@@ -194,8 +194,17 @@ def bounded(item: Item) -> Item:
         collections=tuple(line(name, 300) for name in item.collections[: limits.COLLECTIONS_MAX]),
         notes=tuple(clean(note[: limits.NOTE_CHARACTERS_MAX]) for note in item.notes[: limits.NOTES_MAX]),
         attachments=item.attachments[: limits.ATTACHMENTS_MAX],
-        warnings=(*item.warnings, *_cuts(item))[: limits.WARNINGS_PER_DOCUMENT_MAX],
+        warnings=first_warnings((*item.warnings, *_cuts(item)), item.name),
     )
+
+
+def first_warnings(warnings: Sequence[Remark], subject: str) -> tuple[Remark, ...]:
+    """As many as a document may have; the last says how many more there are."""
+    count = len(warnings) - limits.WARNINGS_PER_DOCUMENT_MAX + 1
+    if count <= 1:
+        return tuple(warnings)
+    more = Remark(code="warnings_cut", subject=subject[:200], message=f"and {count} more")
+    return (*warnings[: limits.WARNINGS_PER_DOCUMENT_MAX - 1], more)
 
 
 def _cuts(item: Item) -> Iterator[Remark]:

@@ -50,6 +50,7 @@ _ROLES = {
     f"{_Z}seriesEditors": CreatorRole.SERIES_EDITOR,
 }
 """Whoever else stands in a sequence of people is a creator of the role `other`."""
+_TITLES = (f"{_DC}title", *(f"{_Z}{name}" for name in ("displayTitle", "shortTitle", "caseName", "subject")))
 _NOT_ITEMS = {"attachment", "note", "annotation"}
 _LEGACY_TYPES = {
     f"{_BIB}{name}": kind
@@ -160,8 +161,17 @@ class _Reader:
         return f"{self._rdf}: {as_object(subject).removeprefix(BASE)}"
 
     def _read_item(self, subject: str, item_type: str) -> None:
+        item = self._item(subject, item_type)
+        if item.title or item.creators or item.abstract or item.bodies or item.notes or item.url:
+            self._index.add_item(item)
+            return
+        message = "the item has no title, no creator, no text and no file"
+        self._index.reject(
+            Rejection(item=item.name, reason=DocumentRejectionReason.ITEM_EMPTY, message=message)
+        )
+
+    def _item(self, subject: str, item_type: str) -> Item:
         graph = self._graph
-        name = self._name(subject)
         containers = self._containers(subject)
         identifiers = [value for node in (subject, *containers) for value in self._identifiers(node)]
         isbns = [isbn for text in identifiers if "ISBN" in text.upper() for isbn in find_isbns(text[4:])]
@@ -169,17 +179,10 @@ class _Reader:
         date = graph.first(subject, f"{_DC}date", f"{_TERMS}issued")
         attachments, bodies, warnings = self._attachments(subject)
         url = self._url(subject)
-        item = Item(
-            name=name,
+        return Item(
+            name=self._name(subject),
             item_type=item_type,
-            title=graph.first(
-                subject,
-                f"{_DC}title",
-                f"{_Z}displayTitle",
-                f"{_Z}shortTitle",
-                f"{_Z}caseName",
-                f"{_Z}subject",
-            ),
+            title=graph.first(subject, *_TITLES),
             creators=tuple(self._creators(subject)),
             year=find_year(date),
             date=date,
@@ -202,13 +205,6 @@ class _Reader:
             bodies=bodies,
             warnings=(*warnings, *_unusable(identifiers)),
         )
-        if not (item.title or item.creators or item.abstract or item.bodies or item.notes or item.url):
-            message = "the item has no title, no creator, no text and no file"
-            self._index.reject(
-                Rejection(item=name, reason=DocumentRejectionReason.ITEM_EMPTY, message=message)
-            )
-            return
-        self._index.add_item(item)
 
     def _containers(self, subject: str) -> list[str]:
         """What the item is part of, and what that is part of: a section of a journal of a series."""

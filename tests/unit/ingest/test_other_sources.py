@@ -104,6 +104,30 @@ def test_a_list_of_which_nothing_can_be_used_is_refused(tmp_path: Path, data: by
     assert failed.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("named", "path"),
+    [
+        ("files/1/a.pdf", "lib/files/1/a.pdf"),
+        ("/home/me/Zotero/storage/1/a.pdf", "lib/files/1/a.pdf"),
+        (r"C:\Users\me\storage\3\loose.pdf", "lib/loose.pdf"),
+        ("/home/me/Zotero/storage/9/a.pdf", None),
+    ],
+)
+def test_an_item_s_pdf_is_found_by_its_folder_or_beside_the_list_never_by_its_name_alone(
+    tmp_path: Path, named: str, path: str | None
+) -> None:
+    pdf = a_page(TEXT).classic()
+    files = {
+        "lib/a.json": csl({"id": "a", "title": "A", "file": named}),
+        "lib/files/1/a.pdf": pdf,
+        "lib/loose.pdf": pdf,
+    }
+    document = read_now(tmp_path, files).documents["lib/a.json: a"]
+    found, status = (path, AttachmentStatus.FOUND) if path else (named, AttachmentStatus.MISSING)
+    assert [(one.path, one.status) for one in document.attachments] == [(found, status)]
+    assert [one.code for one in document.warnings] == ([] if path else ["attachment_missing"])
+
+
 @pytest.mark.parametrize("beyond", range(-3, 4))
 def test_a_list_may_end_anywhere_in_what_is_read_at_once(tmp_path: Path, beyond: int) -> None:
     padding = 64 * 1024 + beyond - len(csl({"title": ""}, {"title": "B"}))

@@ -93,6 +93,21 @@ class ScanIndex:
         row = self._db.execute("SELECT min(path) FROM files WHERE composed = ?", (composed,)).fetchone()
         return None if row[0] is None else str(row[0])
 
+    def find_attached(self, folder: str, named: str) -> str | None:
+        """The file that an export in `folder` means: by its path, by folder and name, or lying loose beside the export.
+
+        Never by the name alone: every folder of a library may hold a `Full text.pdf`.
+        """
+        named = named.replace("\\", "/")
+        beside = f"{folder}/" if folder else ""
+        for path in (beside + named, named):
+            if (found := self.find(path)) is not None:
+                return found
+        parts = named.split("/")
+        tail = "/" + "/".join(parts[-2:])
+        by_folder = [path for path in self.named(parts[-1]) if f"/{path}".endswith(tail)]
+        return by_folder[0] if len(by_folder) == 1 else self.find(beside + parts[-1])
+
     def named(self, name: str) -> list[str]:
         """Paths whose last part is `name`."""
         composed = unicodedata.normalize("NFC", name)

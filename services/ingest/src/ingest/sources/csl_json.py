@@ -114,7 +114,7 @@ def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None
     failure = None
     try:
         for number, value in enumerate(_values(local), start=1):
-            _take(index, value, f"{path}: {_name(value, number)}")
+            _take(index, value, f"{path}: {_name(value, number)}", path.rpartition("/")[0])
             if isinstance(value, dict) and len(left_out) < _KEYS_NAMED_MAX:
                 left_out.update(value.keys() - _KEPT)
     except SourceUnreadable as error:
@@ -125,9 +125,9 @@ def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None
     return number, failure
 
 
-def _take(index: ScanIndex, value: Any, name: str) -> None:
+def _take(index: ScanIndex, value: Any, name: str, folder: str) -> None:
     if isinstance(value, dict):
-        _add(index, value, name)
+        _add(index, value, name, folder)
         return
     message = f"a {type(value).__name__} is no CSL item"
     index.reject(Rejection(item=name, reason=DocumentRejectionReason.ITEM_INVALID, message=message))
@@ -153,10 +153,10 @@ def _all(value: dict[str, Any], key: str) -> str:
     return "; ".join(str(one) for one in found) if isinstance(found, list) else _text(value, key)
 
 
-def _add(index: ScanIndex, value: dict[str, Any], name: str) -> None:
+def _add(index: ScanIndex, value: dict[str, Any], name: str, folder: str) -> None:
     date, year = _date(value)
     url = _text(value, "URL")
-    attachments = tuple(_attachments(index, value))
+    attachments = tuple(_attachments(index, value, folder))
     item = Item(
         name=name,
         item_type=_text(value, "type") or "document",
@@ -233,15 +233,15 @@ def _keywords(value: dict[str, Any]) -> Iterator[str]:
         yield from (str(word) for word in found if isinstance(word, str | int))
 
 
-def _attachments(index: ScanIndex, value: dict[str, Any]) -> Iterator[Attachment]:
+def _attachments(index: ScanIndex, value: dict[str, Any], folder: str) -> Iterator[Attachment]:
     """PDFs that the item names as `file` or `PDF`, as Better BibTeX and others do."""
     for key in ("file", "PDF", "pdf"):
         named = _text(value, key)
         if not named.lower().endswith(".pdf"):
             continue
-        found = [named] if index.local(named) else index.named(named.replace("\\", "/").rpartition("/")[2])
-        if len(found) == 1:
-            index.use(found[0])
-            yield Attachment(path=found[0], sha256=index.sha256(found[0]), status=AttachmentStatus.FOUND)
-        else:
+        path = index.find_attached(folder, named)
+        if path is None:
             yield Attachment(path=one_line(named, 500), status=AttachmentStatus.MISSING)
+            continue
+        index.use(path)
+        yield Attachment(path=path, sha256=index.sha256(path), status=AttachmentStatus.FOUND)

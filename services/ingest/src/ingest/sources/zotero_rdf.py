@@ -331,7 +331,8 @@ class _Reader:
         if not file:
             return self._without_file(node)
         named = clean(file.removeprefix(BASE)).removeprefix("storage:").removeprefix("attachments:")
-        path = self._find(named) or self._find(clean(unquote(named)))
+        path = self._index.find_attached(self._folder, named)
+        path = path or self._index.find_attached(self._folder, clean(unquote(named)))
         if path is None:
             message = "the export names this file, but it is not among the files"
             remark = Remark(code="attachment_missing", subject=unquote(named)[:300], message=message)
@@ -362,22 +363,6 @@ class _Reader:
             message="it was exported without its file; export with files",
         )
         return _Attached(attachment=Attachment(path=path, status=AttachmentStatus.MISSING), remark=remark)
-
-    def _find(self, named: str) -> str | None:
-        """By its path beside the export, by folder and name, or by its name where it lies loose beside the export.
-
-        Never by the name alone: every folder of a library may hold a `Full text.pdf`.
-        """
-        relative = f"{self._folder}/{named}" if self._folder else named
-        for path in (relative, named):
-            if (found := self._index.find(path)) is not None:
-                return found
-        parts = named.replace("\\", "/").split("/")
-        candidates = self._index.named(parts[-1])
-        tail = "/" + "/".join(parts[-2:])
-        beside = f"{self._folder}/{parts[-1]}" if self._folder else parts[-1]
-        by_folder = [path for path in candidates if f"/{path}".endswith(tail)]
-        return by_folder[0] if len(by_folder) == 1 else self._index.find(beside)
 
     def _read_orphans(self) -> int:
         """Attachments and notes that no item names: a file is a document of its own, the rest is said by name."""

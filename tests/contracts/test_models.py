@@ -189,6 +189,36 @@ async def test_a_limit_says_how_long_and_whether_money_is_what_is_missing(vendor
     assert (limited.retry_after_s, limited.is_quota) == (None, True)
 
 
+async def test_a_limit_without_reason_or_measure_is_a_day_at_most(vendor: World) -> None:
+    for given, understood in (
+        (1e300, 86_400.0),
+        (float("inf"), 86_400.0),
+        (float("nan"), None),
+        (-1.0, None),
+    ):
+        vendor.provider.script(Fault("rate_limit", retry_after_s=given))
+        limited = await failure(vendor)
+        assert isinstance(limited, RateLimited)
+        assert limited.retry_after_s == understood
+
+
+@pytest.mark.parametrize("bill", ["1e999", "NaN", "-5", "1" * 40, '"many"', "[1]", "null"])
+async def test_a_bill_that_is_no_number_of_tokens_is_no_bill(vendor: World, bill: str) -> None:
+    """The vectors are paid for all the same, and are not thrown away for it."""
+    vendor.provider.bill = bill
+    embedded = await vendor.model.embed(["one", "two"], "document")
+    assert embedded.tokens == [0, 0]
+    assert len(embedded.vectors) == 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b"{}", b"[]", b"null", b'{"data": {"index": 0}}', b"\xff", b""]
+)
+async def test_an_answer_of_another_shape_is_unavailable(vendor: World, body: bytes) -> None:
+    vendor.provider.script(Fault("body", body=body))
+    assert isinstance(await failure(vendor), Unavailable)
+
+
 @pytest.mark.parametrize("fault", ["bad_key", "unknown_model"])
 async def test_a_wrong_key_or_model_is_a_matter_for_people(vendor: World, fault: str) -> None:
     vendor.provider.script(fault)

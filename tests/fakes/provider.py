@@ -29,10 +29,12 @@ DIMS = {
     "embed-v4.0": 1536,
     "test-embedding": 64,
 }
+_BILL = 987_654_321
+"""Stands for a bill that JSON cannot be made of in Python."""
 FAULTS = (
     "rate_limit", "quota", "server_error", "html", "truncated", "reset", "late", "too_few", "too_many", "wrong_dims",
     "one_wrong_dims", "nan", "null", "zeros", "strings", "permuted", "duplicate_index", "bad_key", "unknown_model",
-    "too_long", "empty_data",
+    "too_long", "empty_data", "body",
 )  # fmt: skip
 
 
@@ -50,6 +52,8 @@ class Fault:
     kind: str
     times: int = 1
     retry_after_s: float | None = None
+    body: bytes = b""
+    """What is answered with status 200 to the fault `body`."""
 
 
 @dataclass
@@ -60,6 +64,8 @@ class FakeProvider:
     """Texts that hold this are refused, as a vendor refuses what is too long."""
     spoils: str = "\x00"
     """Texts that hold this get a vector of zeros, always."""
+    bill: str = ""
+    """JSON that stands in the answer in place of the number of tokens."""
     scale: float = 1.0
     """Length of the vectors: not every vendor's are of unit length."""
     faults: deque[Fault] = field(default_factory=deque)
@@ -145,8 +151,10 @@ class FakeProvider:
                 vectors[number] = np.zeros(dims, dtype=np.float32)
         vectors = _spoiled(kind, vectors, dims)
         data = [_wire(one, is_base64=is_base64) for one in vectors]
-        answer = render(data, sum(len(text) // 4 + 1 for text in texts))
-        return await _sent(request, kind, answer)
+        if fault is not None and kind == "body":
+            return web.Response(body=fault.body, content_type="application/json")
+        answer = render(data, _BILL if self.bill else sum(len(text) // 4 + 1 for text in texts))
+        return await _sent(request, kind, answer, self.bill)
 
     def _refusal(self, texts: list[str], fault: Fault | None) -> web.Response | None:
         kind = fault.kind if fault else ""
@@ -212,7 +220,7 @@ def _spoiled(kind: str, vectors: list[Any], dims: int) -> list[Any]:
             return vectors
 
 
-async def _sent(request: web.Request, kind: str, answer: Any) -> web.StreamResponse:
+async def _sent(request: web.Request, kind: str, answer: Any, bill: str) -> web.StreamResponse:
     rows = answer.get("data")
     if kind == "permuted" and rows:
         rows.reverse()
@@ -220,7 +228,7 @@ async def _sent(request: web.Request, kind: str, answer: Any) -> web.StreamRespo
         rows[-1]["index"] = 0
     if kind == "html":
         return web.Response(text="<html>504 Gateway</html>", content_type="text/html")
-    text = json.dumps(answer).encode()
+    text = json.dumps(answer).replace(str(_BILL), bill or str(_BILL)).encode()
     if kind == "truncated":
         return web.Response(body=text[: len(text) // 2], content_type="application/json")
     if kind == "reset":

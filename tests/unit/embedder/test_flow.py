@@ -1,7 +1,9 @@
 """What becomes of chunks: embedded, reused, rejected, skipped or buried; and what is paid for them."""
 
 import asyncio
+import contextlib
 import shutil
+import sqlite3
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from tests.unit.embedder.world import (
     GROUP,
     SCHEMAS,
     SECOND,
+    SPACE,
     World,
     play,
     vector_of,
@@ -19,13 +22,16 @@ from tests.unit.embedder.world import (
 
 from embedder.app import WrongSetting
 from embedder.core import TEXT_CHARACTERS_MAX
+from embedder.models.model import Misconfigured
 from eventlog.envelope import header, seal
 from eventlog.events import ChunkRejectionReason, EmbeddingContinued
+from eventlog.ids import import_id_of_key
 from eventlog.log import NewRecord
 from eventlog.memory import Fault
 from eventlog.topics import CHUNKS, EMBEDDINGS, RECORD_BYTES_MAX, Topic, topic_table
 
 OTHER_SPACE = "local/wordllama@256:1"
+TWIN_SPACE = "openai/twin-embedding@4:1"
 
 
 def test_each_chunk_has_its_vector_on_its_own_partition(tmp_path: Path) -> None:
@@ -169,6 +175,29 @@ def test_a_vector_that_the_log_does_not_hold_any_more_is_paid_again(tmp_path: Pa
     play(tmp_path, scenario)
 
 
+def test_a_vector_is_never_taken_from_another_texts_record(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(world.chunk("one"), world.chunk("two", index=1), partition=0)
+        await world.answered(2)
+        await world.stop()
+        with contextlib.closing(sqlite3.connect(world.data("a") / "index.sqlite")) as db:
+            db.execute('UPDATE paid SET "offset" = 1 - "offset"')
+            db.commit()
+        await world.start()
+        world.give(world.chunk("one", SECOND), world.chunk("two", SECOND, index=1), partition=0)
+        await world.answered(4)
+        assert all(one.vector == vector_of(one.text) for one in world.embedded())
+        assert not any(one.is_reused for one in world.embedded())
+        # What it has learnt, it keeps: the third import costs nothing.
+        third = import_id_of_key("anonymous", "third")
+        world.give(world.chunk("one", third), world.chunk("two", third, index=1), partition=0)
+        await world.answered(6)
+        assert world.provider.billed == {"one": 2, "two": 2}
+
+    play(tmp_path, scenario)
+
+
 def test_an_index_of_another_log_is_not_believed(tmp_path: Path) -> None:
     """The embedded log goes back to its last flushed position when the power goes."""
 
@@ -198,6 +227,96 @@ def test_another_space_is_none_of_its_business(tmp_path: Path) -> None:
         await world.until(lambda: world.committed(0) == 2)
         assert [one.text for one in world.embedded()] == ["ours"]
         assert not world.letters()
+
+    play(tmp_path, scenario)
+
+
+def test_two_spaces_pay_for_their_own_vectors_and_share_the_log(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start("a")
+        await world.start("b", space=TWIN_SPACE)
+        texts = [f"text {number}" for number in range(40)]
+        for import_id in (FIRST, SECOND):
+            for number, text in enumerate(texts):
+                world.give(
+                    world.chunk(text, import_id, index=number),
+                    world.chunk(text, import_id, index=number, space=TWIN_SPACE),
+                )
+        await world.answered(160)
+        for name, space in (("a", SPACE), ("b", TWIN_SPACE)):
+            asked = [text for one in world.provider.paid if one.who == name for text in one.texts]
+            assert sorted(asked) == sorted(texts)
+            own = [one for one in world.embedded() if one.space == space]
+            assert len(own) == 80
+            assert sum(one.is_reused for one in own) == 40
+        # A restart, with and without its index, finds its own and only its own.
+        await world.stop("a")
+        await world.stop("b")
+        shutil.rmtree(world.data("b"))
+        world.broker.committed.clear()
+        await world.start("a")
+        await world.start("b", space=TWIN_SPACE)
+        await asyncio.sleep(20.0)
+        assert len(world.events()) == 160
+        assert world.provider.billed.total() == 80
+
+    play(tmp_path, scenario)
+
+
+def test_a_blocked_space_does_not_hold_up_another(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start("a")
+        await world.start("b", space=TWIN_SPACE)
+        world.provider.fails_for = {"a": lambda _: Misconfigured("401")}
+        for number in range(40):
+            for space in (SPACE, TWIN_SPACE):
+                world.give(world.chunk(f"text {number}", index=number, space=space))
+        await world.answered(40)
+        assert {one.space for one in world.embedded()} == {TWIN_SPACE}
+        assert {one.space for one in world.said()} == {SPACE}
+
+    play(tmp_path, scenario)
+
+
+def test_no_more_requests_are_in_flight_than_the_setting_allows(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start(requests_max=3)
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(200)))
+        await world.answered(200)
+        assert world.provider.in_flight_max == 3
+
+    play(tmp_path, scenario)
+
+
+def test_the_next_request_is_under_way_while_the_last_ones_events_are_acknowledged(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.may_be_slow = world.is_log_slow = True
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(10)), partition=0)
+        await world.until(lambda: len(world.provider.requests) == 2, 1.0)
+        first, second = world.provider.requests
+        assert second.at_s - first.at_s < world.provider.latency_s + 0.05
+        assert not world.events()
+        assert world.committed(0) == 0
+        world.is_log_slow = False
+        await world.answered(10)
+
+    play(tmp_path, scenario)
+
+
+def test_nothing_is_committed_before_its_events_are_in_the_log(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.may_be_slow = world.is_log_slow = True
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(10)), partition=0)
+        await asyncio.sleep(20.0)
+        assert world.committed(0) == 0
+        await world.kill()
+        world.is_log_slow = False
+        await world.start()
+        await world.answered(10, 60.0)
+        assert {one.text for one in world.embedded()} == {f"text {number}" for number in range(10)}
+        assert set(world.provider.billed.values()) == {2}, "both requests were lost, and no more"
 
     play(tmp_path, scenario)
 
@@ -251,6 +370,16 @@ def poison(world: World, kind: str, partition: int = 0) -> NewRecord:
         case "contradiction":
             other = world.chunk("poison contradiction", index=91)
             return replace(good, value=SCHEMAS.encode(other)[0])
+        case "key of the record":
+            return replace(good, key=b"another")
+        case "no key":
+            return replace(good, key=None)
+        case "key of another text":
+            chunk = replace(
+                world.chunk("poison key of another text", index=90),
+                embedding_key=world.chunk("before").embedding_key,
+            )
+            return seal(SCHEMAS, chunk, topic=CHUNKS, source="x", partition=partition)
         case "key header null":
             headers = tuple(
                 (name, b"" if name == "paperlog_embedding_key" else value) for name, value in good.headers
@@ -269,6 +398,9 @@ KINDS = {
     "no headers": False,
     "wrong type": True,
     "contradiction": True,
+    "key of the record": True,
+    "no key": True,
+    "key of another text": True,
     "key header null": False,
 }
 """Whether its headers still say whose it is."""

@@ -21,6 +21,7 @@ from embedder.models.model import Embedded, ModelError, Side
 from embedder.settings import EmbedderSettings
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.envelope import Envelope, seal, unseal
+from eventlog.errors import TransientFailure
 from eventlog.events import (
     ChunkEmbedded,
     ChunkExtracted,
@@ -77,8 +78,15 @@ class ProcessLog(MemoryLog):
     def __init__(self, world: "World") -> None:
         super().__init__(world.broker)
         self._world = world
+        self._is_dead = False
+
+    async def kill(self) -> None:
+        self._is_dead = True
+        await super().kill()
 
     async def writer(self) -> Writer:
+        if self._is_dead:
+            raise TransientFailure("a dead process writes nothing")
         writer = await super().writer()
         return SlowWriter(writer, self._world) if self._world.may_be_slow else writer
 
@@ -96,17 +104,29 @@ class Provider:
     def __init__(self) -> None:
         self.latency_s = 0.2
         self.fails: Fails = lambda _: None
+        self.fails_for: dict[str, Fails] = {}
+        """The same for one process."""
+        self.in_flight = 0
+        self.in_flight_max = 0
         self.requests: list[Request] = []
+        self.paid: list[Request] = []
         self.billed: Counter[str] = Counter()
 
     async def embed(self, texts: Sequence[str], who: str) -> Embedded:
-        self.requests.append(Request(asyncio.get_running_loop().time(), tuple(texts), who))
-        error = self.fails(texts)
-        if error is not None:
-            await asyncio.sleep(0.01)
-            raise error
-        self.billed.update(texts)
-        await asyncio.sleep(self.latency_s)
+        request = Request(asyncio.get_running_loop().time(), tuple(texts), who)
+        self.requests.append(request)
+        self.in_flight += 1
+        self.in_flight_max = max(self.in_flight_max, self.in_flight)
+        try:
+            error = self.fails_for.get(who, self.fails)(texts)
+            if error is not None:
+                await asyncio.sleep(0.01)
+                raise error
+            self.paid.append(request)
+            self.billed.update(texts)
+            await asyncio.sleep(self.latency_s)
+        finally:
+            self.in_flight -= 1
         return Embedded([vector_of(text) for text in texts], [7] * len(texts))
 
     def asked_since(self, at_s: float) -> list[Request]:
@@ -142,12 +162,13 @@ class World:
         self.may_be_slow = False
         self.is_log_slow = False
         self._running: dict[str, asyncio.Task[int]] = {}
+        self._logs: dict[str, ProcessLog] = {}
 
     # --- processes
 
     def log_of(self, settings: EmbedderSettings) -> ProcessLog:
-        del settings
-        return ProcessLog(self)
+        log = self._logs[settings.data_dir.name] = ProcessLog(self)
+        return log
 
     def model_of(self, settings: EmbedderSettings) -> _Model:
         return _Model(self.provider, settings.data_dir.name)
@@ -155,18 +176,27 @@ class World:
     def data(self, name: str) -> Path:
         return self._folder / name
 
-    async def start(self, name: str = "a") -> None:
+    async def start(self, name: str = "a", *, space: str = SPACE, requests_max: int = 48) -> None:
         """Returns when the process has partitions and reads them."""
         settings = EmbedderSettings(
             kafka_bootstrap_servers="memory:1",
             http_port=0,
             data_dir=self.data(name),
-            embedding=SPACE,
+            embedding=space,
             openai_base_url="http://nowhere",
+            requests_max=requests_max,
         )
         self._running[name] = asyncio.create_task(app.run(settings))
         await asyncio.sleep(1.0)
         self.look()
+
+    async def cut_off(self, name: str = "a") -> None:
+        """As SIGKILL, for everybody else: nothing that it does from here on reaches the log or the group."""
+        await self._logs[name].kill()
+
+    async def kill(self, name: str = "a") -> None:
+        await self.cut_off(name)
+        await self.stop(name)
 
     async def stop(self, name: str = "a") -> None:
         """As SIGTERM does, but for the exit code."""

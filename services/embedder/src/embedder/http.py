@@ -99,7 +99,7 @@ class _Handlers:
             body: Any = json.loads(await request.read())
             text = body["text"]
             side = body.get("side", "query")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return _problem(400, "request_invalid", 'send {"text": "…", "side": "query"}')
         if not isinstance(text, str) or not text.strip() or side not in ("query", "document"):
             return _problem(

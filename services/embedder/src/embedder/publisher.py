@@ -1,7 +1,7 @@
 """Puts events into the log and returns only when they are there. A paid vector is held until then, whatever it takes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from eventlog.errors import TransientFailure
 from eventlog.log import Log, NewRecord, Position, Writer
@@ -25,8 +25,7 @@ class Publisher:
         while True:
             writer = await self._opened()
             try:
-                acks = [await writer.send(record) for record in records]
-                return [await ack for ack in acks]
+                return await _acknowledged([await writer.send(record) for record in records])
             except TransientFailure as failure:
                 logger.warning("log.write_failed", why=failure, records=len(records))
                 await self._drop(writer)
@@ -50,3 +49,17 @@ class Publisher:
     async def close(self) -> None:
         if self._writer is not None:
             await self._writer.close()
+
+
+async def _acknowledged(acks: Sequence[Awaitable[Position]]) -> list[Position]:
+    """Looks at each, for a failure that nobody looks at is reported as a bug."""
+    positions: list[Position] = []
+    failures: list[TransientFailure] = []
+    for ack in acks:
+        try:
+            positions.append(await ack)
+        except TransientFailure as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+    return positions

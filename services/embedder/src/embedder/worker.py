@@ -14,6 +14,7 @@ worker holds what is paid for: it is told to stop, not cancelled, and publishes 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from embedder.core import BATCH_CHUNKS, Identity, Step, Verdict, identity, plan_batch
@@ -28,13 +29,14 @@ from eventlog.clock import Clock
 from eventlog.envelope import ChunkHeaders, header, read_chunk_headers, seal, unseal
 from eventlog.errors import TransientFailure, UnprocessableRecord
 from eventlog.events import ChunkEmbedded, ChunkExtracted, ChunkMessage, ChunkRejected, ChunkRejectionReason
-from eventlog.ids import EmbeddingKey
+from eventlog.ids import EmbeddingKey, embedding_key, id_text
 from eventlog.log import GroupReader, Log, NewRecord, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.topics import EMBEDDINGS, RECORD_BYTES_MAX
 
 _BODY = tuple(spec.name for spec in fields(ChunkExtracted) if spec.name != "occurred_at")
 _HEAD = tuple(spec.name for spec in fields(ChunkMessage) if spec.name != "occurred_at")
+_identity_fields = attrgetter(*(spec.name for spec in fields(ChunkHeaders)))
 POLL_S = 1.0
 EVENT_MORE_BYTES = 4096
 """What the event of a chunk has around the chunk and the vector, generously."""
@@ -182,10 +184,15 @@ class Worker:
         event = unseal(self._parts.schemas, record).event
         if not isinstance(event, ChunkExtracted):
             raise UnprocessableRecord("type_unexpected", type(event).__name__)
-        if _headers_of(event) != headers:
+        if _identity_fields(event) != _identity_fields(headers):
             raise UnprocessableRecord("headers_contradict", "headers and body name different chunks")
+        # Under a wrong key a text would meet another worker, which pays it again, or get another text's vector.
+        if event.embedding_key != embedding_key(event.project_id, event.text):
+            raise UnprocessableRecord("key_contradicts", "the embedding key is not the text's")
+        if record.key != id_text(event.embedding_key).encode():
+            raise UnprocessableRecord("key_contradicts", "the record's key is not the embedding key")
         # Its event holds all of it, the vector, and little else.
-        size = _size_bytes(record) + 4 * self._parts.dims + EVENT_MORE_BYTES
+        size = len(record.value or b"") + 4 * self._parts.dims + EVENT_MORE_BYTES
         return _Chunk(event, header(record, "ce_id"), size > RECORD_BYTES_MAX)
 
     async def _bury(self, record: Record, error: UnprocessableRecord) -> list[_Said]:
@@ -211,17 +218,15 @@ class Worker:
     async def _answer(self, chunks: Sequence[_Chunk]) -> tuple[list[_Said], bool]:
         """What is to be said of them; and whether that is all, for who stops does not ask for what is left."""
         outcomes: dict[EmbeddingKey, Outcome] = {}
-        while True:
-            steps = self._plan(chunks, outcomes)
-            known = await self._recalled(steps)
-            if known is None:
-                continue  # The index promised what the log does not hold; now it knows better.
+        is_whole = False
+        while not is_whole:
+            steps, known = await self._planned(chunks, outcomes)
             wanted = [
                 step.chunk
                 for step in steps
                 if step.verdict is Verdict.EMBED and step.chunk.embedding_key not in outcomes
             ]
-            if not wanted or self._is_stopping:
+            if wanted and self._is_stopping:
                 break
             # One that is cancelled while they wait for their turn takes the others back to the plan.
             found = await self._parts.gate.embed(
@@ -233,11 +238,23 @@ class Worker:
                 for chunk, one in zip(wanted, found, strict=True)
                 if one is not None
             )
+            is_whole = None not in found
         return [
             _Said(event, chunk.cause)
             for step, chunk in zip(steps, chunks, strict=True)
             if (event := self._event(step, outcomes, known)) is not None
-        ], not wanted
+        ], is_whole
+
+    async def _planned(
+        self, chunks: Sequence[_Chunk], outcomes: Mapping[EmbeddingKey, Outcome]
+    ) -> tuple[list[Step], dict[EmbeddingKey, Vector]]:
+        """The steps, and the vectors that are paid for already."""
+        while True:
+            steps = self._plan(chunks, outcomes)
+            known = await self._recalled(steps)
+            if known is not None:
+                return steps, known
+            # The index promised what the log does not hold; now it knows better.
 
     def _plan(self, chunks: Sequence[_Chunk], outcomes: Mapping[EmbeddingKey, Outcome]) -> list[Step]:
         index = self._parts.index
@@ -360,14 +377,5 @@ class Worker:
         ]
 
 
-def _headers_of(chunk: ChunkExtracted) -> ChunkHeaders:
-    return ChunkHeaders(**{spec.name: getattr(chunk, spec.name) for spec in fields(ChunkHeaders)})
-
-
 def _ce_id(record: NewRecord) -> str:
     return next(value.decode() for name, value in record.headers if name == "ce_id")
-
-
-def _size_bytes(record: Record) -> int:
-    again = NewRecord(topic=record.topic, key=record.key, value=record.value, headers=record.headers)
-    return again.size_bytes

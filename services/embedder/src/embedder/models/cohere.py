@@ -16,6 +16,7 @@ from embedder.models.model import (
     RateLimited,
     Side,
     Unavailable,
+    billed,
     plain,
     retry_after_s,
 )
@@ -49,13 +50,13 @@ class CohereModel:
             raise _mapped(error, self._secret) from None
         except httpx.HTTPError as error:  # the SDK lets its transport's errors through
             raise Unavailable(plain(f"{type(error).__name__}: {error}", secret=self._secret)) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Unavailable(f"the answer is not an embeddings list ({type(error).__name__})") from None
         vectors = getattr(getattr(answer, "embeddings", None), "base64", None)
         if not isinstance(vectors, list):
             raise Unavailable("the answer has no base64 embeddings")
-        billed = getattr(getattr(answer, "meta", None), "billed_units", None)
-        tokens = max(0, int(getattr(billed, "input_tokens", None) or 0))
+        units = getattr(getattr(answer, "meta", None), "billed_units", None)
+        tokens = billed(getattr(units, "input_tokens", None))
         return Embedded(self._checked(vectors, len(texts)), split_tokens(tokens, texts))
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ Vectors leave this package checked: as many as texts, in their order, of the spa
 
 import base64
 import binascii
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -24,6 +25,10 @@ import numpy as np
 Side = Literal["document", "query"]
 
 MESSAGE_LENGTH_MAX = 300
+RETRY_AFTER_S_MAX = 86_400.0
+"""A limit that is counted by the day ends within one."""
+TOKENS_MAX = 1_000_000_000
+"""More than any request can cost; a number beyond it is no bill."""
 _SECRET_LENGTH_MIN = 4
 """A shorter key is none; taken out, it would only leave holes in words."""
 _SECRET = re.compile(
@@ -124,10 +129,24 @@ def _unit(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
     return (wide / length).astype("<f4").tobytes()
 
 
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds of a `Retry-After` header; a date is not worth its clock, and counts as absent."""
+def parsed(content: bytes) -> Any:
+    """JSON; raises ValueError for whatever is none."""
     try:
-        seconds = float(value) if value else None
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def billed(tokens: Any) -> int:
+    """What a provider says that it has billed for a request; nothing, where that is no number of tokens."""
+    is_number = type(tokens) in (int, float) and 0 <= tokens <= TOKENS_MAX
+    return int(tokens) if is_number else 0
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds of a `Retry-After` header, a day at most; a date is not worth its clock, and counts as absent."""
+    try:
+        seconds = float(value) if value else math.nan
     except ValueError:
         return None
-    return seconds if seconds is None or (math.isfinite(seconds) and seconds >= 0) else None
+    return min(seconds, RETRY_AFTER_S_MAX) if seconds >= 0 else None

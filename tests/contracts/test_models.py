@@ -59,7 +59,7 @@ MAKERS = {"local": _local, "openai": _openai, "cohere": _cohere}
 
 
 async def _world(name: str) -> AsyncIterator[World]:
-    async with running(FakeProvider()) as provider:
+    async with running(FakeProvider(scale=1.7)) as provider:  # not every vendor's are of unit length
         model, dims = MAKERS[name](provider.url)
         yield World(model, dims, provider)
         await model.close()

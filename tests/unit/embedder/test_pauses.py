@@ -18,7 +18,7 @@ from embedder.models.model import (
 )
 from eventlog.events import ChunkRejectionReason, EmbeddingContinued, EmbeddingPaused, PauseReason
 
-COUNT = 400
+COUNT = 240
 Make = Callable[[], ModelError]
 
 

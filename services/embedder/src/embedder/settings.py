@@ -1,6 +1,7 @@
 """What an embedder is told at start. Keys are secrets: they are never printed, logged or put into an event."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
@@ -13,33 +14,51 @@ def _checked(name: str) -> str:
     return name
 
 
+def _address(url: str) -> str:
+    """Raises ValueError where there is no host, or where the port is none."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
+        raise ValueError("is no http address")
+    if any(one.isspace() for one in url):
+        raise ValueError("holds white space")
+    return url
+
+
+def _key(key: SecretStr) -> SecretStr:
+    """What no header can carry would fail at the first request, and be told with its error."""
+    plain = key.get_secret_value()
+    if not plain.isascii() or not plain.isprintable() or " " in plain:
+        raise ValueError("holds what is no printable ASCII character")
+    return key
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+
+
 class EmbedderSettings(ServiceSettings):
     embedding: Annotated[str, AfterValidator(_checked)] = Field(
         "local", validation_alias="PAPERLOG_EMBEDDING", description="the model: provider/model[@dims]"
     )
-    openai_base_url: str = Field(
+    openai_base_url: Address = Field(
         "",
         validation_alias="OPENAI_BASE_URL",
-        pattern="^(https?://.+)?$",
         description="an OpenAI-compatible server in place of OpenAI",
     )
-    openai_api_key: SecretStr = Field(
+    openai_api_key: Key = Field(
         SecretStr(""),
         validation_alias="OPENAI_API_KEY",
         description="key for openai/…",
         validate_default=True,
     )
-    co_api_key: SecretStr = Field(
+    co_api_key: Key = Field(
         SecretStr(""),
         validation_alias="CO_API_KEY",
         description="key for cohere/…",
         validate_default=True,
     )
-    co_api_url: str = Field(
-        "",
-        validation_alias="CO_API_URL",
-        pattern="^(https?://.+)?$",
-        description="another address of Cohere's API",
+    co_api_url: Address = Field(
+        "", validation_alias="CO_API_URL", description="another address of Cohere's API"
     )
     requests_max: int = Field(
         48, ge=1, le=1000, validation_alias="PAPERLOG_REQUESTS_MAX", description="requests in flight"

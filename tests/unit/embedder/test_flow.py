@@ -24,7 +24,7 @@ from embedder.app import WrongSetting
 from embedder.core import TEXT_CHARACTERS_MAX
 from embedder.models.model import Misconfigured
 from eventlog.envelope import header, seal
-from eventlog.events import ChunkRejectionReason, EmbeddingContinued
+from eventlog.events import ChunkRejectionReason
 from eventlog.ids import import_id_of_key
 from eventlog.log import NewRecord
 from eventlog.memory import Fault
@@ -91,10 +91,10 @@ def test_a_second_import_of_the_same_texts_bills_nothing(tmp_path: Path) -> None
     async def scenario(world: World) -> None:
         await world.start()
         texts = [f"text {number}" for number in range(20)]
-        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
         await world.answered(20)
         asked = len(world.provider.requests)
-        world.give(*(world.chunk(text, SECOND, index=n) for n, text in enumerate(texts)))
+        world.give(*(world.chunk(text, SECOND, index=n) for n, text in enumerate(texts)), partition=0)
         await world.answered(40)
         assert len(world.provider.requests) == asked
         again = [one for one in world.embedded() if one.import_id == SECOND]
@@ -207,13 +207,16 @@ def test_an_index_of_another_log_is_not_believed(tmp_path: Path) -> None:
         await world.answered(5)
 
     async def second(world: World) -> None:
-        world.give(*(world.chunk(f"text {n}", index=n + 10) for n in reversed(range(5))), partition=0)
-        await world.start()
-        await world.answered(5)
-        assert {one.text: one.vector for one in world.embedded()} == {
-            f"text {n}": vector_of(f"text {n}") for n in range(5)
-        }
-        assert world.provider.billed.total() == 5
+        await world.start("b")
+        world.give(*(world.chunk(f"other {n}", index=n + 10) for n in range(8)), partition=0)
+        await world.answered(8)
+        await world.stop("b")
+        world.give(*(world.chunk(f"text {n}", index=n) for n in range(5)), partition=0)
+        await world.start("a")
+        await world.answered(13)
+        texts = [*(f"other {n}" for n in range(8)), *(f"text {n}" for n in range(5))]
+        assert {one.text: one.vector for one in world.embedded()} == {one: vector_of(one) for one in texts}
+        assert world.provider.billed == dict.fromkeys(texts, 1)
 
     play(tmp_path, first)
     play(tmp_path, second)
@@ -626,6 +629,21 @@ def test_a_cancel_stops_requests_at_once_and_says_nothing_of_what_was_skipped(tm
     play(tmp_path, scenario)
 
 
+def test_a_cancel_is_heard_by_those_who_wait_for_their_turn(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.latency_s = 1.0
+        await world.start(requests_max=2)
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(200)))
+        await world.until(lambda: len(world.provider.requests) >= 4)
+        world.cancel()
+        at_s = asyncio.get_running_loop().time()
+        await world.until(lambda: sum(world.committed(number) for number in range(48)) == 200, 60.0)
+        assert not world.provider.asked_since(at_s + 0.1)
+        assert len(world.events()) == world.provider.billed.total()
+
+    play(tmp_path, scenario)
+
+
 def test_a_resumed_attempt_goes_on_and_others_were_never_stopped(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         world.cancel(FIRST, attempt=2)
@@ -657,8 +675,7 @@ def test_an_attempt_that_a_resume_has_superseded_is_not_asked_for(tmp_path: Path
 
 def test_a_cancel_from_before_the_start_is_known_before_the_first_request(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
-        for number in range(3000):
-            world.say(EmbeddingContinued(occurred_at=world.chunk("x").occurred_at, space=f"other {number}"))
+        world.story_delay_s = 5.0
         world.cancel()
         world.give(*(world.chunk(f"text {number}", index=number) for number in range(100)))
         await world.start()

@@ -90,8 +90,12 @@ def test_a_limit_is_no_attempt_however_often_it_comes(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start()
         fail_for(world.provider, 60.0, busy(1.0))
-        library(world)
-        await all_went_through(world, 200.0)
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(5)), partition=0)
+        await world.answered(5, 70.0)
+        assert len(world.provider.requests) > 50
+        assert {len(one.texts) for one in world.provider.requests} == {5}, (
+            "nor a reason to look for a culprit"
+        )
         assert not world.rejected()
         check_said(world, PauseReason.PROVIDER_QUOTA)
 

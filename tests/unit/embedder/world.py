@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,7 +37,7 @@ from eventlog.events import (
     Part,
 )
 from eventlog.ids import ImportId, chunk_id, document_id, embedding_key, import_id_of_key, project_id
-from eventlog.log import NewRecord, Position, Record, TopicPartition, Writer
+from eventlog.log import NewRecord, Position, Reader, Record, TopicPartition, Writer
 from eventlog.memory import MemoryBroker, MemoryLog
 from eventlog.topics import CHUNKS, EMBEDDINGS, IMPORTS, Names, topic_table
 
@@ -83,6 +83,11 @@ class ProcessLog(MemoryLog):
     async def kill(self) -> None:
         self._is_dead = True
         await super().kill()
+
+    async def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
+        if any(one.topic == IMPORTS for one in starts):
+            await asyncio.sleep(self._world.story_delay_s)
+        return await super().reader(starts)
 
     async def writer(self) -> Writer:
         if self._is_dead:
@@ -161,6 +166,7 @@ class World:
         self.broker = MemoryBroker(topic_table().values(), clock=LoopClock())
         self.may_be_slow = False
         self.is_log_slow = False
+        self.story_delay_s = 0.0
         self._running: dict[str, asyncio.Task[int]] = {}
         self._logs: dict[str, ProcessLog] = {}
 

@@ -307,6 +307,20 @@ def test_the_next_request_is_under_way_while_the_last_ones_events_are_acknowledg
     play(tmp_path, scenario)
 
 
+def test_a_partition_asks_again_as_soon_as_it_is_answered(tmp_path: Path) -> None:
+    """What latency allows is reached: nothing but the provider is waited for between two requests."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(200)), partition=0)
+        await world.answered(200)
+        times = [one.at_s for one in world.provider.requests]
+        assert len(times) == 40
+        assert times[-1] - times[0] < 39 * world.provider.latency_s + 0.01
+
+    play(tmp_path, scenario)
+
+
 def test_nothing_is_committed_before_its_events_are_in_the_log(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         world.may_be_slow = world.is_log_slow = True

@@ -1,7 +1,7 @@
 """The index is a cache: whatever happens to its file, what it says next agrees with the log."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from tests.unit.embedder.world import SCHEMAS, SPACE, World, vector_of
 
 from embedder.index import Index
 from eventlog.envelope import seal
+from eventlog.errors import TransientFailure
 from eventlog.events import ChunkEmbedded, ChunkExtracted
+from eventlog.log import Reader, Record, TopicPartition
 from eventlog.memory import MemoryLog
 from eventlog.topics import EMBEDDINGS
 
@@ -100,6 +102,39 @@ def test_a_file_with_any_page_damaged_is_built_again(
     for page in range(pages):
         told.file.write_bytes(damage(whole, page))
         told.check()
+
+
+class Interrupted(MemoryLog):
+    """Its readers fail after so many polls."""
+
+    def __init__(self, log: MemoryLog, polls: int) -> None:
+        super().__init__(log.broker)
+        self._polls = polls
+
+    async def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
+        reader = await super().reader(starts)
+        poll, left = reader.poll, iter(range(self._polls))
+
+        async def failing(*, records_max: int, timeout_s: float) -> list[Record]:
+            if next(left, None) is None:
+                raise TransientFailure("the broker went away")
+            return await poll(records_max=records_max, timeout_s=timeout_s)
+
+        reader.poll = failing  # type: ignore[method-assign]  # a fault placed by hand
+        return reader
+
+
+@pytest.mark.parametrize("polls", range(7))
+def test_a_log_that_was_read_in_part_is_read_on(
+    told: Told, monkeypatch: pytest.MonkeyPatch, polls: int
+) -> None:
+    monkeypatch.setattr("embedder.index.BATCH_RECORDS", 37)
+    told.file.unlink()
+    index = Index(told.file, SPACE)
+    with pytest.raises(TransientFailure):
+        asyncio.run(index.catch_up(Interrupted(told.log, polls), PARTITIONS))
+    index.close()
+    told.check()
 
 
 def test_a_file_that_is_no_index_is_replaced(told: Told) -> None:

@@ -323,6 +323,26 @@ def test_a_cancel_is_heard_while_the_space_is_paused(tmp_path: Path, make: Make)
     play(tmp_path, scenario)
 
 
+def test_what_was_paid_before_a_cancel_is_said_and_a_resume_does_not_pay_it_again(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.latency_s = 2.0
+        world.provider.fails = lambda texts: InputRefused("400: too long") if "bad" in texts else None
+        texts = ["one", "two", "bad", "three", "four"]
+        await world.start()
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
+        await world.until(lambda: bool(world.provider.billed))
+        world.cancel()  # the first half is under way, the second is not asked for
+        await world.until(lambda: world.committed(0) == 5)
+        assert [one.text for one in world.embedded()] == ["one", "two"]
+        world.resume()
+        world.give(*(world.chunk(text, attempt=2, index=n) for n, text in enumerate(texts)), partition=0)
+        await world.answered(7)
+        assert world.provider.billed == dict.fromkeys(["one", "two", "three", "four"], 1)
+        assert [one.text for one in world.embedded() if one.is_reused] == ["one", "two"]
+
+    play(tmp_path, scenario)
+
+
 def test_other_imports_in_the_same_batch_outlive_a_cancel(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start()

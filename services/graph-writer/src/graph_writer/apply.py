@@ -248,8 +248,8 @@ class Applier:
         paper = await self._paper(parsed.document_id)
         marks = core.read_marks(paper)
         stored = (paper.get("revision", -1), paper.get("attempt", 0))
-        is_newer = (parsed.revision, parsed.attempt) >= stored
-        if is_newer and (graph.has_facts(parsed) or "label" not in paper):
+        is_newer = graph.has_facts(parsed) and (parsed.revision, parsed.attempt) >= stored
+        if is_newer or not paper:
             payload = core.write_marks(plan.paper.payload, marks)
             await self._store.upsert(GRAPH.name, [Point(id=parsed.document_id, payload=payload)])
         await self._upsert(GRAPH.name, await self._unknown(plan.shared))

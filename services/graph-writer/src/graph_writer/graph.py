@@ -74,10 +74,16 @@ def has_facts(parsed: DocumentParsed) -> bool:
 
 
 def _paper(parsed: DocumentParsed) -> Draft:
-    facts: Payload = {
+    """Without the bibliographic part it says no more than that it is there, and whatever has facts stands above."""
+    named: Payload = {
         "project_id": str(parsed.project_id),
         "document_id": str(parsed.document_id),
         "kind": PAPER,
+    }
+    if not has_facts(parsed):
+        return Draft(id=parsed.document_id, payload={**named, "revision": -1, "attempt": 0}, order=None)
+    facts: Payload = {
+        **named,
         "label": parsed.title,
         "item_type": parsed.item_type,
         "creators": [display_name(creator) for creator in parsed.creators],

@@ -49,7 +49,8 @@ _log = Logger("graph_writer.edge")
 class _Shard:
     shard: Any
     folder: Path
-    inode: int
+    fd: int
+    """Kept open, for the number of a folder that nobody holds is given to the next one that is made."""
     has_dense: bool
     step: int
     written: int = 0
@@ -78,12 +79,7 @@ class FolderLock:
 
     def is_held(self) -> bool:
         """False when the folder was deleted or replaced: then the lock guards nothing."""
-        try:
-            there = self._path.stat()
-        except FileNotFoundError:
-            return False
-        ours = os.fstat(self._fd)
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return _is_at(self._fd, self._path)
 
     def release(self) -> None:
         os.close(self._fd)
@@ -107,12 +103,13 @@ class EdgeStore:
         config = _config(collection, step)
         settings = {"kind": "settings", "space": collection.space, "keywords": collection.keywords}
         if (folder / "edge_config.json").is_file():
-            shard = edge.EdgeShard.load(str(folder), config)
+            shard = _load(folder, config)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             shard = edge.EdgeShard.create(str(folder), config)
         _index(shard)
-        opened = _Shard(shard, folder, folder.stat().st_ino, collection.has_words, step)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened = _Shard(shard, folder, fd, collection.has_words, step)
         self._shards[collection.name] = opened
         found = shard.retrieve([SETTINGS_ID], True, False)
         if not found:
@@ -225,16 +222,13 @@ class EdgeStore:
         if not self._lock.is_held():
             raise StoreLost("the store's folder is gone")
         for opened in self._shards.values():
-            try:
-                is_same = opened.folder.stat().st_ino == opened.inode
-            except FileNotFoundError:
-                is_same = False
-            if not is_same:
+            if not _is_at(opened.fd, opened.folder):
                 raise StoreLost(f"the folder of {opened.folder.name} is gone")
 
     async def close(self) -> None:
         for opened in self._shards.values():
             opened.shard.close()
+            os.close(opened.fd)
         self._shards.clear()
         self._lock.release()
 
@@ -248,6 +242,26 @@ class EdgeStore:
         opened.written = 0
         opened.shard.optimize()
         opened.is_dirty = True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether what we hold open is what stands at the path now."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _load(folder: Path, config: Any) -> Any:
+    """A damaged shard is no store of ours: the log builds another."""
+    try:
+        return edge.EdgeShard.load(str(folder), config)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - it raises bare Exception, and panics that are not even that
+        raise StoreMismatch(f"{folder.name} cannot be read: {error}") from None
 
 
 def _config(collection: Collection, step: int) -> Any:

@@ -33,7 +33,7 @@ class StoreLost(Exception):  # noqa: N818 - the name says what happened; only a 
 
 
 class StoreMismatch(Exception):  # noqa: N818 - the name says what happened; an operator decides
-    """The store was made with other settings, or for another log."""
+    """The store was made with other settings, for another log, or cannot be read at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class DeadLetters:
         self._look_at_count()
 
     async def put(self, record: Record, *, reason: str, message: str) -> None:
-        """Returns when the record is in the dead letters; one that an earlier try left there is not put again."""
+        """Returns when the record is in the dead letters; one that an earlier try left there is not put or counted again."""
         if self._there is None:
             self._there = await self._read_places()
         letter = dead_letter(
@@ -58,9 +58,10 @@ class DeadLetters:
             at=self._clock.now(),
         )
         place = _place(letter.headers, record.value)
-        if place not in self._there:
-            await self._sender.send_dead_letter(letter)
-            self._there.add(place)
+        if place in self._there:
+            return
+        await self._sender.send_dead_letter(letter)
+        self._there.add(place)
         self.total += 1
         _log.warning(
             "record.dead_lettered",

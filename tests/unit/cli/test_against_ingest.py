@@ -14,7 +14,7 @@ from tests.unit.cli.fake_service import FakeService
 from tests.unit.ingest_http.world import Found, FoundProblem, World
 
 from eventlog.ids import ImportId
-from ingest.core import State
+from ingest.state import State
 
 
 class _Served:

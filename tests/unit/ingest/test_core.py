@@ -16,20 +16,9 @@ from eventlog.events import (
     RequestImport,
     ResumeImport,
 )
-from ingest.core import (
-    DocumentTally,
-    Import,
-    Known,
-    Project,
-    State,
-    decide,
-    digest,
-    evolve,
-    progress,
-    request_sha256,
-    settle_document,
-    source_problem,
-)
+from ingest.core import DocumentTally, Known, decide, digest, evolve, progress, settle_document
+from ingest.requests import request_sha256, source_problem
+from ingest.state import Import, Project, State
 
 REQUEST = RequestImport(occurred_at=NOW, source=SOURCE, import_id=IMPORT, project_name="Reading")
 NOTHING = Known(existing=None, project=None, default_space=SPACE, chunker_version="1")

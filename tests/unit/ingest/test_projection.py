@@ -2,7 +2,10 @@
 
 import itertools
 import random
+import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from tests.unit.ingest.story import (
     IMPORT,
     NOW,
     OTHER,
+    PROJECT,
     SOURCE,
     SPACE,
     STORE,
@@ -38,10 +42,15 @@ from eventlog.events import (
     ImportResumed,
     Message,
     RefusalReason,
+    Remark,
     RequestImport,
 )
-from eventlog.ids import import_id_of_key
-from ingest.core import State
+from eventlog.ids import StoreId, import_id_of_key
+from ingest.projection import Projection, Requested
+from ingest.state import State
+from ingest.tables import is_current
+
+NEW_STORE = StoreId(PROJECT)
 
 
 @pytest.fixture
@@ -280,11 +289,27 @@ def everything_counted(told: Told) -> None:
     """The running counters equal a count of the rows: the one thing that incremental sums get wrong."""
     read = told.projection._read
     rows = read.execute(
-        "SELECT i.number, i.total, i.stored, i.superseded, count(c.chunk_id), sum(c.outcome = 0), sum(c.outcome = 3) "
-        "FROM imports i LEFT JOIN chunks c ON c.import_no = i.number AND c.listed GROUP BY i.number"
+        "SELECT i.total, i.stored, i.rejected, i.dead_lettered, i.superseded, i.tokens, count(c.chunk_id), "
+        "sum(c.outcome = 0), sum(c.outcome = 1), sum(c.outcome = 2), sum(c.outcome = 3), sum(c.tokens) FROM imports i "
+        "LEFT JOIN documents d ON d.import_no = i.number LEFT JOIN chunks c ON c.document_no = d.number AND c.listed "
+        "GROUP BY i.number"
     ).fetchall()
-    for _number, total, stored, superseded, *counted in rows:
-        assert [total, stored, superseded] == [value or 0 for value in counted]
+    for row in rows:
+        *sums, tokens = row[:6]
+        *counted, billed = (value or 0 for value in row[6:])
+        assert sums == counted
+        assert tokens >= billed  # what a newer list names no more was paid all the same
+    for number, unlisted, listed, settled_count in read.execute(
+        "SELECT number, unlisted, parsed, settled FROM imports"
+    ).fetchall():
+        assert (unlisted,) == read.execute(
+            "SELECT count(*) FROM chunks c JOIN documents d ON d.number = c.document_no "
+            "WHERE d.import_no = ? AND NOT c.listed", (number,)
+        ).fetchone()  # fmt: skip
+        assert (listed, settled_count) == read.execute(
+            "SELECT count(parsed_offset), coalesce(sum(settled), 0) FROM documents WHERE import_no = ?",
+            (number,),
+        ).fetchone()
     for open_count, counted in read.execute(
         "SELECT d.open, (SELECT count(*) FROM chunks c WHERE c.document_no = d.number AND c.listed "
         "AND c.outcome IS NULL) FROM documents d"
@@ -339,10 +364,15 @@ def test_chunks_of_a_document_come_in_their_order(told: Told) -> None:
     assert [row.outcome for row in rows] == [ChunkOutcome.STORED, None, ChunkOutcome.STORED]
 
 
+def asked(command: RequestImport, command_id: str) -> Requested:
+    assert command.import_id is not None
+    return Requested(import_id=command.import_id, command_id=command_id, command=command, space=SPACE)
+
+
 def test_a_refused_request_may_be_sent_again(told: Told) -> None:
     third = import_id_of_key("anonymous", "three")
     command = RequestImport(occurred_at=NOW, source=SOURCE, import_id=third, project_name="Reading")
-    told.projection.apply_requests([(third, command, SPACE)], 1)
+    told.projection.apply_requests([asked(command, "c")], 1)
     told.tell(
         ImportRefused(occurred_at=NOW, import_id=third, command_id="c", reason=RefusalReason.FILES_MISSING)
     )
@@ -354,3 +384,169 @@ def test_a_refused_request_may_be_sent_again(told: Told) -> None:
     found = told.projection.find(third)
     assert found is not None
     assert (found.state, found.revision) == (State.PARSING, 3)
+
+
+# --- the rules that keep completion true -------------------------------------------------------------------------
+
+
+def test_a_settlement_in_another_space_is_not_counted(told: Told) -> None:
+    told.tell(parsed(bib=("t",)), replace(settled("t"), space="openai/text-embedding-3-small@1536:1"))
+    assert told.status.chunks.stored == 0
+    assert ready(told) == []
+
+
+def test_what_was_stored_is_superseded_when_a_newer_revision_takes_its_place(told: Told) -> None:
+    """The writer sweeps it then: an import that still counted it as stored would complete with a lie."""
+    told.tell(
+        parsed(text=("old",)),
+        settled("old"),
+        requested(OTHER),
+        parsed(text=("new",), revision=4, import_id=OTHER),
+        settled("new", import_id=OTHER),
+        chunks_said(parsed_offset=5, revision=4, import_id=OTHER),
+    )
+    assert (told.status.chunks.stored, told.status.chunks.superseded) == (0, 1)
+    assert told.projection.totals(IMPORT)[2] == "0" * 64
+
+
+def test_a_settlement_that_comes_after_the_newer_revision_changes_nothing_but_the_bill(told: Told) -> None:
+    told.tell(
+        parsed(text=("old",)),
+        requested(OTHER),
+        parsed(text=("new",), revision=3, import_id=OTHER),
+        settled("new", import_id=OTHER),
+        chunks_said(parsed_offset=4, revision=3, import_id=OTHER),
+        settled("old", tokens=5),
+        opened(("embeddings", 0, 0)),
+    )
+    assert (told.status.chunks.stored, told.status.chunks.superseded, told.status.tokens_billed) == (0, 1, 5)
+
+
+def test_a_mark_of_the_same_revision_supersedes_nothing(told: Told) -> None:
+    told.tell(parsed(text=("p", "q")), settled("p"), chunks_said(parsed_offset=99))
+    assert (told.status.chunks.stored, told.status.chunks.superseded) == (1, 0)
+
+
+def test_what_another_store_settled_is_forgotten_whatever_its_place(told: Told) -> None:
+    told.tell(opened(), *completed_story(first=3), replace(opened(("embeddings", 7, 0)), store_id=NEW_STORE))
+    assert told.status.chunks.stored == 0
+    assert not is_complete(told)
+
+
+def test_a_late_settlement_of_the_former_store_is_not_counted(told: Told) -> None:
+    told.tell(opened(("embeddings", 0, 0)), parsed(bib=("t",)))
+    told.tell(replace(opened(("embeddings", 0, 0)), store_id=NEW_STORE), settled("t"))
+    assert told.status.chunks.stored == 0
+    told.tell(replace(settled("t"), store_id=NEW_STORE))
+    assert told.status.chunks.stored == 1
+
+
+def test_a_newer_list_of_a_document_replaces_the_older_one(told: Told) -> None:
+    """A resume after an upgrade of the chunker: what is not listed any more is waited for no more."""
+    told.tell(parsed(text=("p1", "p2")), settled("p1", tokens=3), ImportCancelled(**head()))
+    told.tell(ImportResumed(**head(attempt=2)), parsed(text=("q",), attempt=2), settled("q", offset=5))
+    assert (told.status.chunks.total, told.status.chunks.stored, told.status.documents.parsed) == (1, 1, 1)
+    assert told.status.tokens_billed == 3 + 7
+    assert len(ready(told)) == 1
+
+
+def test_an_import_of_nothing_completes_with_its_seal(told: Told) -> None:
+    told.tell(sealed(0, 0))
+    assert is_complete(told)
+
+
+def test_a_resume_of_a_completed_import_drives_a_document_without_chunks_too(told: Told) -> None:
+    told.tell(parsed(), sealed(1, 0), chunks_said(parsed_offset=2), document_settled(offset=4), completed())
+    document = told.projection.documents(IMPORT, after=0, limit=1)[0].document_id
+    found = told.tell(ImportResumed(**head(attempt=2))).projection.find(IMPORT)
+    assert found is not None
+    assert not told.projection.is_driven(found, document)
+    assert told.status.documents.stored == 0
+
+
+def test_a_resumed_import_shows_no_progress_of_the_completed_one(told: Told) -> None:
+    told.tell(*completed_story(), completed(), ImportResumed(**head(attempt=2)))
+    assert told.status.progress < 1
+
+
+def test_a_terminal_fact_ends_an_import_once(told: Told) -> None:
+    told.tell(*completed_story(), completed(), ImportCancelled(**head()))
+    assert told.status.state is State.COMPLETED
+    told.tell(ImportResumed(**head(attempt=2)), ImportCancelled(**head(attempt=2)), completed(2))
+    assert told.status.state is State.CANCELLED
+
+
+def test_warnings_are_those_of_the_newest_lists_and_of_the_seal(told: Told) -> None:
+    one = Remark(code="c", subject="s", message="m")
+    told.tell(replace(parsed("a"), warnings=(one, one)), replace(sealed(1, 0), warnings=(one,)))
+    assert told.status.warnings == 3
+    told.tell(ImportCancelled(**head()), ImportResumed(**head(attempt=2)))
+    told.tell(
+        replace(parsed("a", attempt=2), warnings=(one,)), replace(sealed(1, 0, attempt=2), warnings=(one,))
+    )
+    assert told.status.warnings == 2
+
+
+# --- commands that nobody decided --------------------------------------------------------------------------------
+
+
+def test_a_refusal_that_is_folded_before_its_command_is_shown_as_failed(told: Told) -> None:
+    third = import_id_of_key("anonymous", "three")
+    command = RequestImport(occurred_at=NOW, source=SOURCE, import_id=third, project_name="Reading")
+    told.tell(
+        ImportRefused(occurred_at=NOW, import_id=third, command_id="c", reason=RefusalReason.FILES_MISSING)
+    )
+    told.projection.apply_requests([asked(command, "c")], 1)
+    status = told.projection.status(third)
+    assert status is not None
+    assert (status.state, status.problem) == (State.FAILED, "files_missing")
+
+
+def test_commands_and_facts_are_folded_side_by_side(told: Told) -> None:
+    """Two threads, one connection: a transaction of the one never gets into that of the other."""
+    commands = [
+        asked(RequestImport(occurred_at=NOW, source=SOURCE, import_id=import_id_of_key("a", str(n))), f"c{n}")
+        for n in range(200)
+    ]
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(told.projection.apply_requests, [one], n) for n, one in enumerate(commands)]
+        done += [threads.submit(told.tell, parsed(str(n), bib=("t",))) for n in range(1)]
+        for one in done:
+            one.result()
+    assert len(told.projection.statuses(before=None, limit=500)) == 201
+    assert told.status.documents.parsed == 1
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_database_is_made_again(tmp_path: Path) -> None:
+    told = Told(tmp_path).tell(created(), requested())
+    told.projection.close()
+    for content in (b"", b"nonsense" * 1000, b"SQLite format 3\x00" + bytes(4096)):
+        (tmp_path / "imports.sqlite").write_bytes(content)
+        again = Projection(tmp_path / "imports.sqlite")
+        assert (again.position, again.find(IMPORT)) == (0, None)
+        again.close()
+
+
+def test_damage_inside_the_file_is_an_error_and_not_a_wrong_answer(tmp_path: Path) -> None:
+    told = Told(tmp_path).tell(created(), requested(), *(parsed(str(n), bib=("t",)) for n in range(200)))
+    told.projection.close()
+    path = tmp_path / "imports.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    damaged = Projection(path) if is_current(path) else None
+    if damaged is not None:
+        with pytest.raises(sqlite3.DatabaseError):
+            damaged.documents(IMPORT, after=0, limit=500)
+        damaged.discard()
+        damaged.close()
+    assert not is_current(path)
+
+
+def test_an_event_that_cannot_be_folded_leaves_the_batch_undone(told: Told) -> None:
+    before = told.status
+    with pytest.raises(AttributeError):
+        told.projection.apply([(2, parsed(bib=("t",))), (3, replace(settled("t"), chunks=(None,)))], 4)  # type: ignore[arg-type]
+    assert (told.status, told.projection.position) == (before, 2)

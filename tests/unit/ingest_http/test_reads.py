@@ -21,8 +21,9 @@ from eventlog.events import (
     SettledChunk,
 )
 from eventlog.ids import ChunkId, DocumentId, StoreId, new_import_id
-from ingest.core import ImportStatus
 from ingest.http import comparing
+from ingest.projection import Requested
+from ingest.state import ImportStatus
 
 CLEAN = {"checked_count": 1, "missing": [], "extra": [], "different": []}
 SEARCH = "POST writer.test /search"
@@ -253,7 +254,8 @@ async def test_a_refused_request_cannot_be_resumed_and_says_why(world: World):
     command = world.commands.appended[0]
     assert isinstance(command, RequestImport)
     assert command.import_id is not None
-    world.projection.apply_requests([(command.import_id, command, LOCAL)], 1)
+    requested = Requested(import_id=command.import_id, command_id="c", command=command, space=LOCAL)
+    world.projection.apply_requests([requested], 1)
     await world.commands.happen(
         ImportRefused(
             import_id=command.import_id,

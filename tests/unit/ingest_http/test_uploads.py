@@ -14,6 +14,7 @@ from tests.unit.ingest_http.world import a_zip, sha256
 from eventlog.events import SourceFile
 from ingest import uploads
 from ingest.blobs import FolderBlobs
+from ingest.requests import FILES_MAX
 from ingest.uploads import (
     UploadRefused,
     checked_files,
@@ -118,7 +119,7 @@ def test_the_same_file_twice_is_one_and_another_under_its_name_is_refused():
 
 
 def test_too_many_and_too_much_and_nothing_are_refused():
-    assert len(checked_files(a_file(str(n)) for n in range(uploads.FILES_MAX))) == 9_999
+    assert len(checked_files(a_file(str(n)) for n in range(FILES_MAX))) == 9_999
     for files, code in (
         ([a_file(str(n)) for n in range(10_000)], "files_too_many"),
         ([a_file("a", size_bytes=3 * 1024**3), a_file("b", size_bytes=3 * 1024**3)], "request_too_large"),

@@ -22,13 +22,15 @@ from eventlog.logs import Logger, configure
 from eventlog.settings import load
 from eventlog.topics import DLQ, IMPORT_REQUESTS, Topic, topic_table
 from ingest.blobs import Blobs, open_blobs
+from ingest.dead_letters import TOPIC as DEAD_LETTERS
 from ingest.fold import Fold
 from ingest.http import HttpParts, build_app
-from ingest.leader import GROUP, SOURCE, Leader, LeaderParts
+from ingest.leader import Leader
 from ingest.library import local_files
 from ingest.parser import Parser, Validation
 from ingest.projection import Projection
 from ingest.settings import IngestSettings
+from ingest.term import SOURCE, LeaderParts
 
 logger = Logger("ingest")
 
@@ -81,7 +83,7 @@ class Validator:
 
 def _topics() -> list[Topic]:
     table = topic_table()
-    letters = replace(table.pop(DLQ), name=f"{GROUP}-{DLQ}")
+    letters = replace(table.pop(DLQ), name=DEAD_LETTERS)
     return [*table.values(), letters]
 
 
@@ -111,9 +113,9 @@ async def run(settings: IngestSettings) -> int:
         leader = Leader(
             LeaderParts(
                 log=log,
+                names=log.names,
                 schemas=schemas,
                 projection=projection,
-                fold=fold,
                 parser=parser,
                 blobs=blobs,
                 clock=clock,

@@ -12,12 +12,9 @@ How an import goes (states in the left column, the events that lead on)::
     any        ImportResumed → parsing, with the next attempt
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import assert_never
 
 from eventlog.events import (
@@ -25,7 +22,6 @@ from eventlog.events import (
     ChunkOutcome,
     Command,
     DocumentChunksSettled,
-    DocumentParsed,
     DocumentRejected,
     ImportCancelled,
     ImportCompleted,
@@ -41,148 +37,16 @@ from eventlog.events import (
     RefusalReason,
     RequestImport,
     ResumeImport,
-    Source,
 )
 from eventlog.ids import DocumentId, ImportId, ProjectId, StoreId, project_id
+from ingest.requests import is_space, request_sha256
+from ingest.state import COMPLETE, ChunkCounts, Import, Project, State
 
 FIRST_ATTEMPT = 1
+_NAMED_MAX, _NAME_CHARACTERS_MAX = 20, 200
+"""How much of missing files a refusal names."""
 PARSING_SHARE = 0.1
 """Of progress; the rest is settling, which is what takes the time (DESIGN.md section 4)."""
-
-
-class State(StrEnum):
-    ACCEPTED = "accepted"
-    PARSING = "parsing"
-    EMBEDDING = "embedding"
-    COMPLETED = "completed"
-    COMPLETED_WITH_REJECTIONS = "completed_with_rejections"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-
-
-OPEN = (State.PARSING, State.EMBEDDING)
-TERMINAL = (State.COMPLETED, State.COMPLETED_WITH_REJECTIONS, State.CANCELLED, State.FAILED)
-COMPLETE = (State.COMPLETED, State.COMPLETED_WITH_REJECTIONS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkCounts:
-    """Of the chunks that an import's documents list; `embedded` are those that have a vector."""
-
-    total: int = 0
-    embedded: int = 0
-    reused: int = 0
-    stored: int = 0
-    rejected: int = 0
-    dead_lettered: int = 0
-    superseded: int = 0
-
-    @property
-    def settled(self) -> int:
-        return self.stored + self.rejected + self.dead_lettered + self.superseded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentCounts:
-    found: int = 0
-    parsed: int = 0
-    merged: int = 0
-    stored: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Import:
-    """The story of one import so far, without its rows."""
-
-    import_id: ImportId
-    project_id: ProjectId
-    project_name: str
-    space: str
-    state: State
-    attempt: int
-    revision: int
-    request_sha256: str
-    requested_at: datetime
-    item_count: int = 0
-    sealed_attempt: int = 0
-    document_count: int = 0
-    rejected_count: int = 0
-    merged_count: int = 0
-    warning_count: int = 0
-    finished_at: datetime | None = None
-    digest: str | None = None
-    problem: str | None = None
-    chunks: ChunkCounts | None = None
-    """As `ImportCompleted` counted them; null while the import is open."""
-    tokens_billed: int | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.state in OPEN
-
-    @property
-    def is_decided(self) -> bool:
-        """Only a command is known, or one that was refused, while this is false."""
-        return self.revision >= 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportStatus:
-    """What `GET /api/imports/{id}` says; `position` is the offset of `imports` that last changed it."""
-
-    import_id: ImportId
-    project_id: ProjectId
-    project: str
-    state: State
-    waiting: str | None
-    attempt: int
-    progress: float
-    documents: DocumentCounts
-    chunks: ChunkCounts
-    warnings: int
-    tokens_billed: int
-    space: str
-    requested_at: datetime
-    finished_at: datetime | None
-    digest: str | None
-    problem: str | None
-    position: int
-    cursor: int
-
-    @property
-    def is_terminal(self) -> bool:
-        return self.state in TERMINAL
-
-    def to_json(self) -> dict[str, object]:
-        out: dict[str, object] = asdict(self)
-        del out["position"], out["cursor"]
-        out["import_id"] = str(self.import_id)
-        out["project_id"] = str(self.project_id)
-        out["requested_at"] = self.requested_at.isoformat()
-        out["finished_at"] = self.finished_at.isoformat() if self.finished_at else None
-        return out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
-    project_id: ProjectId
-    name: str
-    space: str
-
-
-def request_sha256(command: RequestImport) -> str:
-    """What makes two requests one: kind, files by path and content, project, space, options; not who or when."""
-    source = command.source
-    body = {
-        "kind": source.kind,
-        "files": sorted((file.path, file.sha256) for file in source.files),
-        "manifest": source.manifest_sha256,
-        "project": str(project_id(command.project_name)),
-        "space": command.space,
-        "options": command.options,
-    }
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 # --- the fold ----------------------------------------------------------------------------------------------------
@@ -192,30 +56,24 @@ def evolve(state: Import | None, event: ImportMessage, offset: int) -> Import | 
     """The import after `event`, which stands at `offset` of `imports`. An event of an unknown import changes nothing."""
     if isinstance(event, ImportRequested):
         return state if state is not None and state.is_decided else _requested(event, offset)
-    if state is None or (event.attempt < state.attempt and not isinstance(event, DocumentParsed)):
+    if state is None or event.attempt < state.attempt:
         return state
     match event:
         case DocumentRejected():
             return replace(state, rejected_count=state.rejected_count + 1)
-        case DocumentParsed():
-            return replace(state, warning_count=state.warning_count + len(event.warnings))
-        case ImportSealed():
+        case ImportSealed() if state.is_open:
             return replace(
                 state,
-                state=State.EMBEDDING if state.is_open else state.state,
+                state=State.EMBEDDING,
                 sealed_attempt=event.attempt,
                 document_count=event.document_count,
                 merged_count=event.merged_count,
                 item_count=event.document_count + event.rejected_count + event.merged_count,
-                warning_count=state.warning_count + len(event.warnings),
+                warning_count=len(event.warnings),
             )
-        case ImportCancelled():
-            return (
-                replace(state, state=State.CANCELLED, finished_at=event.occurred_at)
-                if state.is_open
-                else state
-            )
-        case ImportFailed():
+        case ImportCancelled() if state.is_open:
+            return replace(state, state=State.CANCELLED, finished_at=event.occurred_at)
+        case ImportFailed() if state.is_open:
             return replace(
                 state,
                 state=State.FAILED,
@@ -235,7 +93,7 @@ def evolve(state: Import | None, event: ImportMessage, offset: int) -> Import | 
                 rejected_count=0,
                 warning_count=0,
             )
-        case ImportCompleted():
+        case ImportCompleted() if state.is_open:
             return _completed(state, event)
         case _:
             return state
@@ -351,6 +209,18 @@ class _Refusal:
         )
 
 
+def refuse_unwritable(import_id: ImportId, command_id: str, why: str, at: datetime) -> ImportRefused:
+    """For a command whose facts do not fit into the log."""
+    refuse = _Refusal(import_id=import_id, command_id=command_id, at=at)
+    return refuse(RefusalReason.REQUEST_INVALID, f"it cannot be written to the log: {why}")
+
+
+def _named(files: Sequence[str]) -> str:
+    shown = ", ".join(path[:_NAME_CHARACTERS_MAX] for path in files[:_NAMED_MAX])
+    more = len(files) - _NAMED_MAX
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def _decide_request(
     command: RequestImport, known: Known, refuse: _Refusal, *, import_id: ImportId, at: datetime
 ) -> list[Message]:
@@ -364,7 +234,9 @@ def _decide_request(
             refuse(RefusalReason.IDEMPOTENCY_KEY_REUSED, "this key belongs to an import with another body")
         ]
     if known.missing_files:
-        return [refuse(RefusalReason.FILES_MISSING, ", ".join(known.missing_files[:20]))]
+        return [refuse(RefusalReason.FILES_MISSING, _named(known.missing_files))]
+    if command.space is not None and not is_space(command.space):
+        return [refuse(RefusalReason.SPACE_UNKNOWN, f"{command.space[:120]!r} is not an embedding space")]
     if known.project is not None and command.space not in (None, known.project.space):
         return [
             refuse(RefusalReason.SPACE_MISMATCH, f"project {known.project.name} is in {known.project.space}")
@@ -408,7 +280,7 @@ def _decide_resume(
     if state.is_open or (command.attempt_seen and command.attempt_seen != state.attempt):
         return []  # Running already, or resumed by somebody else in the meantime.
     if known.missing_files:
-        return [refuse(RefusalReason.FILES_MISSING, ", ".join(known.missing_files[:20]))]
+        return [refuse(RefusalReason.FILES_MISSING, _named(known.missing_files))]
     return [
         ImportResumed(
             import_id=import_id,
@@ -465,9 +337,10 @@ def settle_document(tally: DocumentTally, at: datetime) -> DocumentChunksSettled
     )
 
 
-def is_complete(state: Import, *, open_documents: int) -> bool:
-    """Sealed in this attempt, and every document that it lists is settled by the writer."""
-    return state.state is State.EMBEDDING and state.sealed_attempt == state.attempt and open_documents == 0
+def is_complete(state: Import, *, open_documents: int, open_chunks: int) -> bool:
+    """Sealed in this attempt, every listed chunk has an outcome, and every document is settled by the writer."""
+    is_sealed = state.state is State.EMBEDDING and state.sealed_attempt == state.attempt
+    return is_sealed and open_documents == 0 and open_chunks == 0
 
 
 def complete(
@@ -502,20 +375,3 @@ def digest(content_hashes: Iterable[bytes]) -> str:
     for one in content_hashes:
         total += int.from_bytes(one, "big")
     return f"{total % (1 << 256):064x}"
-
-
-def source_problem(source: Source) -> str:
-    """What is wrong with a source as such, in a sentence; empty when nothing is."""
-    if not source.files and source.manifest_sha256 is None:
-        return "the source names no files"
-    hashes = [file.sha256 for file in source.files] + (
-        [source.manifest_sha256] if source.manifest_sha256 else []
-    )
-    for sha256 in hashes:
-        if len(sha256) != 64 or any(c not in "0123456789abcdef" for c in sha256):
-            return "a file's sha256 is not 64 hexadecimal digits"
-    for file in source.files:
-        parts = file.path.split("/")
-        if not file.path or ".." in parts or file.path.startswith("/") or not file.path.isprintable():
-            return f"{file.path[:80]!r} is not a relative path inside the library"
-    return ""

@@ -5,8 +5,7 @@ passed; many in a row stop the fold until an operator says go on, since then we 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 
 from eventlog.avro import Schemas
 from eventlog.envelope import header
@@ -16,13 +15,14 @@ from eventlog.ids import ImportId, import_id_of_command, import_id_of_coordinate
 from eventlog.log import Log, Reader, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.topics import IMPORT_REQUESTS, IMPORTS
-from ingest.projection import Projection
+from ingest.projection import Poison, Projection, Requested
 
 logger = Logger("ingest.fold")
 
 BATCH_RECORDS = 500
 POISON_IN_A_ROW_MAX = 20
 RETRY_S = 1.0
+WATCH_S = 2.0
 ANONYMOUS = "anonymous"
 _IMPORTS = TopicPartition(IMPORTS, 0)
 _REQUESTS = TopicPartition(IMPORT_REQUESTS, 0)
@@ -40,16 +40,9 @@ def import_id_of(command: RequestImport, record: Record) -> ImportId:
     if command.idempotency_key:
         return import_id_of_key(command.requested_by or ANONYMOUS, command.idempotency_key)
     source, id_ = header(record, "ce_source"), header(record, "ce_id")
-    if id_:
+    if source and id_:  # an id alone is another producer's id too
         return import_id_of_command(source, id_)
     return import_id_of_coordinates(record.topic, record.partition, record.offset)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poison:
-    record: Record
-    reason: str
-    message: str
 
 
 class Fold:
@@ -58,34 +51,52 @@ class Fold:
         self._schemas = schemas
         self._projection = projection
         self._default_space = default_space
-        self._poison_in_a_row = 0
         self._go_on = asyncio.Event()
-        self._go_on.set()
-        self.poison: asyncio.Queue[Poison] = asyncio.Queue(maxsize=POISON_IN_A_ROW_MAX * 5)
         self.has_caught_up = False
         self.is_following = False
+        self._look()
 
     @property
     def is_paused(self) -> bool:
         return not self._go_on.is_set()
 
     def go_on(self) -> None:
-        self._poison_in_a_row = 0
-        self._go_on.set()
+        self._projection.forget_poison_in_a_row()
+        self._look()
+
+    def _look(self) -> None:
+        if self._projection.poison_in_a_row <= POISON_IN_A_ROW_MAX:
+            self._go_on.set()
+        else:
+            logger.error("fold.paused", poison_in_a_row=self._projection.poison_in_a_row)
+            self._go_on.clear()
 
     async def run(self) -> None:
         """Ends only by cancellation, or by a bug."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(self._follow_imports))
             tasks.create_task(self._follow(self._follow_requests))
+            tasks.create_task(self._watch())
 
     async def _follow(self, follow: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await follow()
             except TransientFailure as failure:
-                self.is_following = False
                 logger.warning("fold.interrupted", why=failure)
+                await asyncio.sleep(RETRY_S)
+
+    async def _watch(self) -> None:
+        """A reader waits for an absent broker without a word, so the broker is asked."""
+        while True:
+            try:
+                await self._log.ends(IMPORTS)
+                self.is_following = True
+                await asyncio.sleep(WATCH_S)
+            except TransientFailure as failure:
+                if self.is_following:
+                    logger.warning("log.unavailable", why=failure)
+                self.is_following = False
                 await asyncio.sleep(RETRY_S)
 
     async def _follow_imports(self) -> None:
@@ -94,7 +105,6 @@ class Fold:
         reader = await self._log.reader({_IMPORTS: self._projection.position})
         try:
             while True:
-                self.is_following = True
                 await self._go_on.wait()
                 records = await reader.poll(records_max=BATCH_RECORDS, timeout_s=1.0)
                 await self._fold(records, await reader.position(_IMPORTS))
@@ -116,37 +126,27 @@ class Fold:
             await asyncio.to_thread(self._projection.reset)
 
     async def _fold(self, records: list[Record], position: int) -> None:
-        events, poison = await asyncio.to_thread(self._decode, records)
-        for one in poison:
-            self._note(one)
         position = max(position, records[-1].offset + 1) if records else position
-        if not records and position == self._projection.position:
-            return
-        await asyncio.to_thread(self._projection.apply, events, position, _last(records))
-        await self._projection.notify()
-        if self._poison_in_a_row > POISON_IN_A_ROW_MAX:
-            logger.error("fold.paused", poison_in_a_row=self._poison_in_a_row, position=position)
-            self._go_on.clear()
+        if records or position != self._projection.position:
+            await asyncio.to_thread(self._decode_and_apply, records, position)
+            await self._projection.notify()
+            self._look()
 
-    def _decode(self, records: list[Record]) -> tuple[list[tuple[int, Message]], list[Poison]]:
+    def _decode_and_apply(self, records: list[Record], position: int) -> None:
         events: list[tuple[int, Message]] = []
         poison: list[Poison] = []
+        in_a_row = self._projection.poison_in_a_row
         for record in records:
             try:
                 events.append((record.offset, self._schemas.decode(record.value)))
-                self._poison_in_a_row = 0
+                in_a_row = 0
             except UnprocessableRecord as error:
-                self._poison_in_a_row += 1
-                poison.append(Poison(record=record, reason=error.reason, message=str(error)))
-        return events, poison
-
-    def _note(self, poison: Poison) -> None:
-        logger.warning(
-            "record.unprocessable", topic=IMPORTS, offset=poison.record.offset, reason=poison.reason
-        )
-        if self.poison.full():
-            self.poison.get_nowait()  # only a leader empties it; the newest are kept, the log keeps them all
-        self.poison.put_nowait(poison)
+                in_a_row += 1
+                poison.append(Poison(offset=record.offset, reason=error.reason, message=str(error)))
+                logger.warning(
+                    "record.unprocessable", topic=IMPORTS, offset=record.offset, reason=error.reason
+                )
+        self._projection.apply(events, position, _last(records), poison=poison, poison_in_a_row=in_a_row)
 
     async def _follow_requests(self) -> None:
         end = (await self._log.ends(IMPORT_REQUESTS))[0]
@@ -164,8 +164,7 @@ class Fold:
         finally:
             await _close(reader)
 
-    def _requests(self, records: list[Record]) -> list[tuple[ImportId, RequestImport, str]]:
-        out = []
+    def _requests(self, records: list[Record]) -> Iterator[Requested]:
         for record in records:
             try:
                 command = self._schemas.decode(record.value)
@@ -173,9 +172,12 @@ class Fold:
                 continue  # The leader dead-letters it: here it is only not shown.
             if isinstance(command, RequestImport):
                 project = self._projection.project(command.project_name)
-                space = project.space if project else (command.space or self._default_space)
-                out.append((import_id_of(command, record), command, space))
-        return out
+                yield Requested(
+                    import_id=import_id_of(command, record),
+                    command_id=command_id(record),
+                    command=command,
+                    space=project.space if project else (command.space or self._default_space),
+                )
 
 
 def _last(records: list[Record]) -> tuple[int, str] | None:

@@ -21,8 +21,8 @@ from typing import IO
 
 from eventlog.events import Source, SourceFile, SourceKind
 from ingest.blobs import CHUNK_BYTES, Blob, Blobs, BlobTooLarge, Received
+from ingest.requests import FILES_MAX, PROJECT_NAME_MAX, is_project_name
 
-FILES_MAX = 9_999
 FILE_BYTES_MAX = 2 * 1024**3
 REQUEST_BYTES_MAX = 4 * 1024**3
 """All files of one request together, and all entries of one zip."""
@@ -37,8 +37,6 @@ ZIP_RATIO_FREE_BYTES = 10 * 1024**2
 """Below this, a high ratio harms nobody: tables of zeros compress well."""
 ZIP_DIRECTORY_BYTES_MAX = 4 * 1024**2
 """zipfile reads the list of entries as a whole, and a hostile one may claim any size."""
-
-PROJECT_NAME_MAX = 100
 
 _IGNORED = (".DS_Store", "Thumbs.db", "desktop.ini")
 _IGNORED_FOLDERS = ("__MACOSX",)
@@ -200,7 +198,7 @@ def _project_name(text: str) -> str:
 def checked_project_name(raw: str) -> str:
     """The name as given, without white space around it. Raises UploadRefused."""
     name = raw.strip()
-    if not name or len(name) > PROJECT_NAME_MAX or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+    if not is_project_name(name):
         raise UploadRefused(
             "project_invalid",
             f"A project's name has 1 to {PROJECT_NAME_MAX} characters and no control characters.",

@@ -13,17 +13,12 @@ from weakref import WeakValueDictionary
 from eventlog.events import RequestImport, Source
 from eventlog.ids import ImportId, import_id_of_key, new_import_id, project_id
 from eventlog.logs import Logger
-from ingest.core import (
-    ChunkCounts,
-    DocumentCounts,
-    ImportStatus,
-    State,
-    request_sha256,
-)
 from ingest.http.asked import Asked
 from ingest.http.metrics import IMPORTS_ACCEPTED
 from ingest.http.parts import HttpParts, Validation
 from ingest.http.problems import Problem
+from ingest.requests import request_sha256
+from ingest.state import ChunkCounts, DocumentCounts, ImportStatus, State
 from ingest.uploads import build_source, shown
 
 _log = Logger("ingest.http")

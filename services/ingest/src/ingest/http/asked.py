@@ -19,8 +19,8 @@ from ingest.blobs import Blob, Blobs, Received, sizes
 from ingest.http.forms import Form, read_form, read_json
 from ingest.http.parts import HttpParts
 from ingest.http.problems import Problem
+from ingest.requests import FILES_MAX
 from ingest.uploads import (
-    FILES_MAX,
     UploadRefused,
     checked_files,
     checked_project_name,

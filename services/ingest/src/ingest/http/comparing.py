@@ -6,7 +6,6 @@ from typing import Any
 from eventlog.events import ResumeImport
 from eventlog.ids import ImportId
 from ingest.blobs import sizes
-from ingest.core import Import, ImportStatus, State
 from ingest.http.accepting import CALLER, Accepting
 from ingest.http.asked import files_missing
 from ingest.http.parts import HttpParts
@@ -14,6 +13,7 @@ from ingest.http.problems import Problem
 from ingest.library import source_files
 from ingest.neighbours import GraphWriterClient, NeighbourAway, NeighbourRefused
 from ingest.projection import DocumentRow
+from ingest.state import Import, ImportStatus, State
 
 LISTED_MAX = 1_000
 """Findings named of each sort; the counts are exact."""

@@ -17,9 +17,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from ingest.blobs import CHUNK_BYTES, Blob, Blobs, BlobTooLarge, Received
 from ingest.http.metrics import UPLOADED_BYTES
 from ingest.http.problems import UNREAD, Problem
+from ingest.requests import FILES_MAX
 from ingest.uploads import (
     FILE_BYTES_MAX,
-    FILES_MAX,
     REQUEST_BYTES_MAX,
     UploadRefused,
     file_too_large,

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ingest.core import ImportStatus
 from ingest.http.parts import HttpParts
 from ingest.neighbours import ReadinessCache
+from ingest.state import ImportStatus
 
 NO_EMBEDDER_AFTER_S = 10.0
 """A restarting embedder is back sooner than this; then nobody need hear of it."""

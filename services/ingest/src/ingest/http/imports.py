@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from eventlog.events import CancelImport, ChunkOutcome
 from eventlog.ids import ImportId
 from ingest.blobs import Blob, is_sha256
-from ingest.core import ImportStatus, State
 from ingest.http.accepting import CALLER, Accepting, problem_json
 from ingest.http.asked import ImportIn, read_asked
 from ingest.http.forms import receive_raw
@@ -20,6 +19,7 @@ from ingest.http.health import Health
 from ingest.http.metrics import WATCHERS
 from ingest.http.parts import HttpParts
 from ingest.http.problems import UNREAD, Problem, drain
+from ingest.state import ImportStatus, State
 from ingest.uploads import FILE_BYTES_MAX, build_source
 
 HEARTBEAT_S = 15.0

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from eventlog.ids import ImportId
-from ingest.core import ImportStatus, Project
 from ingest.http.accepting import Accepting
 from ingest.http.comparing import Comparing, store_away, store_refused
 from ingest.http.health import Health
@@ -16,6 +15,7 @@ from ingest.http.imports import PathId, unknown_import
 from ingest.http.parts import HttpParts
 from ingest.http.problems import Problem
 from ingest.neighbours import EmbedderClient, GraphWriterClient, NeighbourAway, NeighbourRefused
+from ingest.state import ImportStatus, Project
 from ingest.uploads import shown
 
 

@@ -217,7 +217,8 @@ async def test_resume_drives_what_the_store_lacks(world: World):
     answer = await world.http.post(f"/api/imports/{status.import_id}/resume")
     assert (answer.status_code, answer.json()["attempt"], answer.json()["state"]) == (202, 2, "parsing")
     again = await world.http.post(f"/api/imports/{status.import_id}/resume")
-    assert (again.status_code, again.json()["attempt"]) == (200, 2), "it runs already"
+    assert (again.status_code, again.json()["attempt"]) == (202, 2), "it goes on already"
+    assert len(world.commands.appended) == 2
 
 
 async def test_resume_drives_what_was_rejected_without_asking_the_store(world: World):
@@ -228,7 +229,10 @@ async def test_resume_drives_what_was_rejected_without_asking_the_store(world: W
 
 async def test_resume_of_a_cancelled_import_drives_it(world: World):
     made = (await world.ask({"a.pdf": b"a"})).json()
-    assert (await world.http.post(f"/api/imports/{made['import_id']}/resume")).status_code == 200
+    answer = await world.http.post(f"/api/imports/{made['import_id']}/resume")
+    assert (answer.status_code, answer.json()["attempt"]) == (202, 1), (
+        "interrupted or not, it goes on by itself"
+    )
     await world.http.post(f"/api/imports/{made['import_id']}/cancel")
     answer = await world.http.post(f"/api/imports/{made['import_id']}/resume")
     assert (answer.status_code, answer.json()["attempt"]) == (202, 2)
@@ -268,6 +272,18 @@ async def test_a_refused_request_cannot_be_resumed_and_says_why(world: World):
     answer = await world.http.post(f"/api/imports/{made['import_id']}/resume")
     assert (answer.status_code, answer.json()["code"]) == (409, "import_refused")
     assert "P is elsewhere" in answer.json()["detail"]
+
+
+async def test_a_damaged_index_is_said_to_be_made_again_and_heard_of(world: World):
+    made = (await world.ask({"a.pdf": b"a"})).json()
+    world.projection._write.executescript("DROP TABLE documents")
+    answer = await world.http.get(f"/api/imports/{made['import_id']}/documents")
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (
+        503,
+        "index_rebuilding",
+        True,
+    )
+    assert world.damages == 1
 
 
 # --- lists of one import -----------------------------------------------------------------------------------------

@@ -147,6 +147,7 @@ class World:
         self.validated: list[Source] = []
         self.clock = ManualClock(T0)
         self.log_reasons: list[str] = []
+        self.damages = 0
         self.app = build_app(
             HttpParts(
                 settings=self.settings,
@@ -158,12 +159,16 @@ class World:
                 schemas=Schemas(schemas_dir()),
                 client=httpx.AsyncClient(transport=httpx.MockTransport(self.neighbours.handle)),
                 log_reasons=lambda: self.log_reasons,
+                on_damage=self._on_damage,
             )
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
             base_url="http://127.0.0.1:8800",
         )
+
+    def _on_damage(self) -> None:
+        self.damages += 1
 
     async def _validate(self, source: Source) -> Found:
         self.validated.append(source)

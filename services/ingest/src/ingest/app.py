@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
@@ -108,7 +109,7 @@ async def run(settings: IngestSettings) -> int:
     log = KafkaLog(settings)
     fold = Fold(log=log, schemas=schemas, projection=projection, default_space=settings.default_space)
     commands = CommandWriter(log, schemas)
-    stopping = asyncio.Event()
+    stopping, damaged = asyncio.Event(), asyncio.Event()
     async with Parser() as parser, Parser() as validating, httpx.AsyncClient(trust_env=False) as client:
         leader = Leader(
             LeaderParts(
@@ -148,6 +149,7 @@ async def run(settings: IngestSettings) -> int:
                 log_reasons=log_reasons,
                 go_on=go_on,
                 is_stopping=stopping.is_set,
+                on_damage=damaged.set,
             )
         )
         server = _Server(
@@ -166,8 +168,12 @@ async def run(settings: IngestSettings) -> int:
         serving = asyncio.create_task(server.serve())
         working = asyncio.create_task(_work(log, fold, leader))
         stopped = asyncio.create_task(stopping.wait())
+        broken = asyncio.create_task(damaged.wait())
         try:
-            await asyncio.wait({serving, working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, working, stopped, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if broken.done() or (working.done() and _is_damage(working.exception())):
+                logger.error("projection.damaged", action="it is thrown away and folded again")
+                projection.discard()
             for task in (working, serving):
                 if task.done():
                     task.result()  # a bug, or a port that is taken: said by who runs us
@@ -177,7 +183,8 @@ async def run(settings: IngestSettings) -> int:
             server.should_exit = True
             working.cancel()
             stopped.cancel()
-            await asyncio.wait({serving, working, stopped}, timeout=8)
+            broken.cancel()
+            await asyncio.wait({serving, working, stopped, broken}, timeout=8)
             await commands.close()
             await log.close()
             projection.close()
@@ -189,6 +196,12 @@ async def _work(log: KafkaLog, fold: Fold, leader: Leader) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(fold.run())
         tasks.create_task(leader.run())
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(sqlite3.DatabaseError) is not None
+    return isinstance(error, sqlite3.DatabaseError)
 
 
 class _Server(uvicorn.Server):

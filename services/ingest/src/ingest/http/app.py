@@ -32,7 +32,7 @@ def build_app(parts: HttpParts) -> FastAPI:
         openapi_url="/openapi.json",
         responses=_PROBLEM,
     )
-    problems.install(app)
+    problems.install(app, parts.on_damage)
     neighbours = ReadinessCache(parts.client, parts.clock)
     state = health.Health(parts, neighbours)
     accepting = Accepting(parts)

@@ -134,9 +134,9 @@ class Comparing:
             raise store_refused(error) from None
 
     async def resume(self, status: ImportStatus) -> tuple[ImportStatus, bool]:
-        """The status and whether something is driven that was not. Raises Problem, TransientFailure."""
+        """The status, and whether the import goes on. Raises Problem, TransientFailure."""
         if not status.is_terminal:
-            return status, False
+            return status, True  # Interrupted or not, it goes on by itself.
         if self._parts.projection.find(status.import_id) is None:
             raise Problem(
                 409,

@@ -60,5 +60,7 @@ class HttpParts:
     """Why the log's side is not ready (`catching_up`, `log_unavailable`); empty when it is."""
     go_on: Callable[[], None] = lambda: None
     """An operator's word to go on after many dead letters in a row."""
+    on_damage: Callable[[], None] = lambda: None
+    """The projection's file cannot be read: whoever hears this ends the process, and the next one makes it again."""
     is_stopping: Callable[[], bool] = lambda: False
     """Streams end themselves then, so that a stop need not wait for their readers."""

@@ -3,6 +3,8 @@
 Nothing of a request's content, no path of this machine and no secret gets into one.
 """
 
+import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,8 +16,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from eventlog.errors import TransientFailure, UnprocessableRecord
+from eventlog.logs import Logger
 from ingest.http.metrics import REQUESTS_REFUSED
 from ingest.uploads import UploadRefused
+
+logger = Logger("ingest.http")
 
 MEDIA_TYPE = "application/problem+json"
 UNREAD = "paperlog.body_is_unread"
@@ -144,7 +149,7 @@ async def drain(scope: Scope, receive: Receive) -> None:
             scope[UNREAD] = True
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, on_damage: Callable[[], None]) -> None:
     async def answer(request: Request, problem: Problem) -> Response:
         await drain(request.scope, request.receive)
         return problem.response(request.url.path)
@@ -180,6 +185,20 @@ def install(app: FastAPI) -> None:
                 "Shorten its names and options.",
             ),
         )
+
+    @app.exception_handler(sqlite3.DatabaseError)
+    async def of_damage(request: Request, error: sqlite3.DatabaseError) -> Response:
+        logger.error("projection.unreadable", why=error)
+        on_damage()
+        problem = Problem(
+            503,
+            "index_rebuilding",
+            "The local index of imports is damaged and is being made again from the log; nothing is lost.",
+            "Try again in a few seconds.",
+            retryable=True,
+            retry_after_s=5,
+        )
+        return await answer(request, problem)
 
     @app.exception_handler(HTTPException)
     async def of_starlette(request: Request, error: HTTPException) -> Response:

@@ -109,11 +109,11 @@ def comparing_router(comparing: Comparing, accepting: Accepting, health: Health)
     @routes.post(
         "/{import_id}/resume",
         status_code=202,
-        summary="Drive what is missing; 200 when nothing is, or it runs already",
+        summary="Drive what is missing; 200 when nothing is",
     )
     async def resume(import_id: PathId) -> Response:
-        status, is_driven = await comparing.resume(status_of(import_id))
-        return JSONResponse(await health.status_json(status), status_code=202 if is_driven else 200)
+        status, goes_on = await comparing.resume(status_of(import_id))
+        return JSONResponse(await health.status_json(status), status_code=202 if goes_on else 200)
 
     return routes
 

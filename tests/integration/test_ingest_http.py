@@ -172,6 +172,19 @@ async def test_a_client_that_is_still_sending_hears_why_it_was_refused(world: Wo
     assert world.blob_files() == []
 
 
+async def test_a_small_form_that_is_damaged_is_answered_at_once(world: World):
+    """All of its body has come when the damage is found: nobody waits for more of it."""
+    name = "x" * 6000
+    form = f'--b\r\nContent-Disposition: form-data; name="files"; filename="{name}.pdf"\r\n\r\nx\r\n--b--\r\n'
+    for body in (form.encode(), b"--b\r\nnonsense", b"nothing"):
+        async with asyncio.timeout(10):
+            answer = await world.http.post(
+                "/api/imports", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+            )
+        assert answer.status_code == 422
+        assert answer.json()["action"]
+
+
 SERVE = """
 import asyncio, sys, pathlib
 import uvicorn

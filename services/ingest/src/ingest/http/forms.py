@@ -54,7 +54,6 @@ async def pieces(request: Request, bytes_max: int) -> AsyncIterator[bytes]:
         if seen > bytes_max:
             raise problem
         yield piece
-    del request.scope[UNREAD]
 
 
 async def read_json(request: Request) -> bytes:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.http.metrics import REQUEST_SECONDS
-from ingest.http.problems import Problem
+from ingest.http.problems import UNREAD, Problem
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -79,6 +79,12 @@ class Guard:
         started_s = time.monotonic()
         status = 500
 
+        async def receive_on() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                scope[UNREAD] = message.get("more_body", False)
+            return message
+
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -87,7 +93,7 @@ class Guard:
             await send(message)
 
         try:
-            await app(scope, receive, send_on)
+            await app(scope, receive_on, send_on)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             if not route.endswith("/events"):

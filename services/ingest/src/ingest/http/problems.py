@@ -24,7 +24,7 @@ logger = Logger("ingest.http")
 
 MEDIA_TYPE = "application/problem+json"
 UNREAD = "paperlog.body_is_unread"
-"""In the scope while a body is being read: answering then closes the connection under the client's hands."""
+"""In the scope while more of a body is to come: answering then closes the connection under the client's hands."""
 DRAINED_BYTES_MAX = 64 * 1024**2
 
 _TITLES = {
@@ -140,13 +140,11 @@ def _of_status(status: int, detail: str) -> Problem:
 async def drain(scope: Scope, receive: Receive) -> None:
     """Reads what is left of a body, up to a limit, so that a client that is still sending hears the answer."""
     left = DRAINED_BYTES_MAX
-    while scope.pop(UNREAD, False) and left > 0:
+    while scope.get(UNREAD, False) and left > 0:
         message = await receive()
         if message["type"] != "http.request":
             return
         left -= len(message.get("body", b""))
-        if message.get("more_body", False):
-            scope[UNREAD] = True
 
 
 def install(app: FastAPI, on_damage: Callable[[], None]) -> None:

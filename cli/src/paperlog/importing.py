@@ -15,6 +15,7 @@ from paperlog.service import Json, Service
 from paperlog.uploading import Uploaded, default_key, source_of, upload
 
 _LEFT_OUT_SAID_MAX = 10
+_CAN_GO_ON = frozenset({"cancelled", "failed", "completed_with_rejections"})
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 Say = Callable[[str], None]
@@ -46,10 +47,10 @@ def request_import(service: Service, request: Request, console: Console, say: Sa
         raise service.stranger()
     if accepted.get("is_new") is False:
         say(
-            f"already imported into {project!r}: the same files are the same import, and nothing is done twice.\n"
-            f"  What failed or was rejected in it is tried again by: paperlog resume {accepted['import_id']}\n"
-            "  To import them as another one, give an --idempotency-key of your own."
+            f"already imported into {project!r}: the same files are the same import, and nothing is done twice"
         )
+        if accepted.get("state") in _CAN_GO_ON:
+            say(f"what is missing in it is tried again by: paperlog resume {accepted['import_id']}")
     return accepted
 
 

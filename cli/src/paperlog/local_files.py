@@ -13,6 +13,8 @@ from pathlib import Path, PurePath
 
 from paperlog.failures import WRONG_USAGE, Failure
 
+FILES_MAX = 9_999
+"""So many files the service takes in one import; that is said before the first is sent."""
 _READ_BYTES = 1 << 18
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -40,7 +42,7 @@ class Selection:
 
 
 def select(paths: Sequence[Path]) -> Selection:
-    """Raises Failure for a path that is not there and for a selection without any file."""
+    """Raises Failure for a path that is not there, and for a selection without any file or with too many."""
     for path in paths:
         if not os.path.lexists(path):
             raise Failure(f"There is no {path}", todo="Look at the spelling of the path.", code=WRONG_USAGE)
@@ -62,6 +64,11 @@ def select(paths: Sequence[Path]) -> Selection:
             "There is nothing to import in " + ", ".join(str(path) for path in paths),
             why="\n".join(f"{each.path}: {each.why}" for each in left_out[:20]),
             todo="Name a Zotero export (.rdf, its folder, or a zip of it), PDFs, a folder with them, or CSL-JSON.",
+        )
+    if len(files) > FILES_MAX:
+        raise Failure(
+            f"{len(files):,} files are too many for one import; it takes {FILES_MAX:,}",
+            todo="Import the folders in it one by one, into the same project (--project NAME).",
         )
     return Selection(
         files=tuple(files[name] for name in sorted(files)),

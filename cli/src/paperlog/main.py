@@ -24,7 +24,7 @@ from paperlog.importing import Request, request_import, validate_files
 from paperlog.plain import json_text, plain, safe_json
 from paperlog.progress import EXIT_CODES, count_of, follow, summary
 from paperlog.service import DEFAULT_URL, Json, Service
-from paperlog.watching import statuses
+from paperlog.watching import TERMINAL, statuses
 
 app = typer.Typer(
     name="paperlog",
@@ -67,6 +67,8 @@ KindOption = Annotated[Kind, typer.Option(help="What it is, where that cannot be
 PAGE_MAX = 200
 """So many imports the service lists at once."""
 REJECTIONS_MAX = 50
+NODES_MAX = 1_000_000
+"""All that the service gives: it has limits of its own, and says so where they cut something."""
 WAIT_HELP = "Follow the import to its end. Default: where messages go to a terminal."
 
 
@@ -161,7 +163,12 @@ def import_(
         if not (sys.stderr.isatty() if wait is None else wait):
             if as_json:
                 _print_json(accepted)
-            say(f"it is being imported; look with: paperlog watch {import_id}")
+            is_over = accepted.get("state") in TERMINAL
+            say(
+                f"it has ended before; look with: paperlog status {import_id}"
+                if is_over
+                else f"it is being imported; look with: paperlog watch {import_id}"
+            )
             return
         code = _follow(service, import_id, as_json=as_json, is_new=True)
     raise typer.Exit(code)
@@ -339,7 +346,7 @@ def graph(
     with _service(url) as service:
         path = f"/api/projects/{quote(project, safe='')}/graph"
         try:
-            with service.stream(path) as response:
+            with service.stream(path, limit=NODES_MAX) as response:
                 _print_graph(service, response, project, format_)
         except httpx.TransportError as error:
             raise service.not_there(error) from error
@@ -363,7 +370,7 @@ def _print_graph(service: Service, response: httpx.Response, project: str, forma
         sys.stdout.write("\n")
         is_cut = '"truncated":true' in tail.replace(" ", "")
     if is_cut:
-        say("this is not the whole graph: the service has cut it at its limit")
+        say("this is not the whole graph: the service leaves out what is beyond its limits")
 
 
 @app.command()

@@ -180,7 +180,8 @@ class Service:
             if time.monotonic() + wait_s > deadline:
                 raise failure
             if not is_said:
-                self._say(f"{failure.what}; trying for {self._patience_s:.0f} s")
+                reason = failure.why.partition("\n")[0].rstrip(".") or failure.what
+                self._say(f"{reason}; trying for {self._patience_s:.0f} s")
                 is_said = True
             time.sleep(wait_s)
 

@@ -8,6 +8,9 @@ import pytest
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_service import DROP, IMPORT_ID, FakeService, a_problem, a_status
 
+from ingest.uploads import FILES_MAX
+from paperlog import local_files
+
 ACCEPTED = (202, {**a_status("accepted"), "is_new": True})
 
 
@@ -45,13 +48,15 @@ def test_a_folder_is_uploaded_by_hash_and_requested_by_name(run: Run, service: F
 
 
 def test_what_the_blob_store_has_is_not_sent_again(run: Run, service: FakeService, library: Path):
-    service.answers["POST", "/api/imports"] = [ACCEPTED, (202, {**ACCEPTED[1], "is_new": False})]
+    before = {**a_status("completed_with_rejections"), "is_new": False}
+    service.answers["POST", "/api/imports"] = [ACCEPTED, (202, before)]
     run("import", str(library), "--no-wait")
     ran = run("import", str(library), "--no-wait")
     assert len(service.said("PUT")) == 2
     assert service.keys[0] == service.keys[1]
     assert "already imported" in ran.err
     assert f"paperlog resume {IMPORT_ID}" in ran.err
+    assert f"it has ended before; look with: paperlog status {IMPORT_ID}" in ran.err
 
 
 def test_the_words_of_the_user_rule(run: Run, service: FakeService, library: Path):
@@ -208,3 +213,21 @@ def test_validate_fails_where_an_import_would_be_refused(run: Run, service: Fake
     service.answers["POST", "/api/imports/validate"] = answer
     ran = run("validate", str(library), "--json")
     assert (ran.code, json.loads(ran.out)) == (1, answer)
+
+
+def test_more_files_than_the_service_takes_are_refused_before_one_is_sent(
+    run: Run, service: FakeService, library: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert local_files.FILES_MAX == FILES_MAX, "what the command refuses is what the service would refuse"
+    monkeypatch.setattr(local_files, "FILES_MAX", 1)
+    ran = run("import", str(library))
+    assert (ran.code, ran.out, service.requests) == (1, "", [])
+    assert "3 files are too many" in ran.err
+
+
+def test_a_service_that_is_away_says_what_is(run: Run, service: FakeService):
+    away = a_problem(
+        503, "store_down", "Not available", detail="The graph-writer does not answer.", retryable=True
+    )
+    service.answers["GET", "/api/search"] = [away, {"results": [], "mode": "hybrid", "message": None}]
+    assert "The graph-writer does not answer; trying for 60 s" in run("search", "x").err

@@ -36,10 +36,15 @@ def test_the_summary_counts_concepts_and_says_when_it_saw_a_part_of_them():
     assert _rows(status, {**GRAPH, "truncated": True}, 12.34) == [
         ("documents", "3"),
         ("chunks", "1,200"),
-        ("concepts", "2 (of a part of the graph)"),
+        (
+            "concepts",
+            "2",
+        ),  # What was cut are pairs of concepts, of which there are more than of anything else.
         ("rejected", "3"),
         ("seconds", "12.3"),
     ]
+    large = {**GRAPH, "nodes": GRAPH["nodes"] * 2000, "truncated": True}
+    assert ("concepts", "4,000 (of a part of the graph)") in _rows(status, large, 1)
 
 
 def test_memory_counts_what_a_process_has_started_and_leaves_out_who_is_gone():

@@ -120,8 +120,9 @@ def _graph(service: Service, last: Json) -> Json:
 
 
 def _rows(last: Json, graph: Json, took_s: float) -> list[tuple[str, str]]:
-    kinds = Counter(str(node.get("type")) for node in graph.get("nodes") or ())
-    more = " (of a part of the graph)" if graph.get("truncated") else ""
+    nodes = graph.get("nodes") or ()
+    kinds = Counter(str(node.get("type")) for node in nodes)
+    more = " (of a part of the graph)" if len(nodes) >= _GRAPH_NODES_MAX else ""
     rejected = count_of(last, "documents", "rejected") + count_of(last, "chunks", "rejected")
     return [
         ("documents", f"{count_of(last, 'documents', 'stored'):,}"),

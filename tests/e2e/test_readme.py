@@ -1,4 +1,7 @@
-"""What the README tells people to type works as it stands, against one stack started as they start it."""
+"""What the README tells people to type works as it stands: `make run` twice, and the commands beside the second one.
+
+`make run` without its installation, which the session that runs this has behind it.
+"""
 
 import json
 import os
@@ -7,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,8 @@ from ingest.settings import IngestSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-READY_S_MAX = 90
+LIBRARY = ROOT / "examples" / "library"
+SERVES_S_MAX = 90
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -33,10 +36,15 @@ def _blocks(mark: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
+    """The second `make run` of a folder, as it serves."""
+
     url: str
     kafka: str
     folder: Path
     """Where a reader of the README would stand: the checkout, as far as the commands look at it."""
+    first: str
+    """All that the first run said, its end by Ctrl-C included."""
+    second: str
 
     def env(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -59,36 +67,50 @@ class Stack:
         return [each["title"] for each in json.loads(ran.stdout)["results"]]
 
 
-def _is_ready(data: Path) -> bool:
-    try:
-        endpoints = json.loads((data / "endpoints.json").read_text())
-        with urllib.request.urlopen(f"{endpoints['http']}/readyz", timeout=2) as answer:
-            return answer.status == 200
-    except (OSError, ValueError):
-        return False
+class _Run:
+    """`make run`, from where it has installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / f"run-{time.monotonic_ns()}.said"
+        argv = [sys.executable, "-m", "paperlog.up.demo", "--data", str(folder / "var"), "--port", "0"]
+        with self._log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [*argv, str(LIBRARY)], stdout=out, stderr=out, env={**os.environ, "COLUMNS": "160"}
+            )
+        try:
+            self._wait_until_it_serves()
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _wait_until_it_serves(self) -> None:
+        deadline = time.monotonic() + SERVES_S_MAX
+        while "serving until Ctrl-C" not in self.said:
+            assert self._process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.1)
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def end(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(60) == 0, self.said
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "examples").symlink_to(ROOT / "examples")
-    data = folder / "var"
-    argv = [str(Path(sys.executable).with_name("paperlog")), "up", "--data", str(data), "--port", "0"]
-    with (
-        (folder / "up.log").open("w+") as log,
-        subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log) as process,
-    ):
-        try:
-            deadline = time.monotonic() + READY_S_MAX
-            while not _is_ready(data):
-                assert process.poll() is None, (folder / "up.log").read_text()
-                assert time.monotonic() < deadline, (folder / "up.log").read_text()
-                time.sleep(0.1)
-            endpoints = json.loads((data / "endpoints.json").read_text())
-            yield Stack(endpoints["http"], endpoints["kafka"], folder)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
+    first = _Run(folder)
+    first.end()
+    second = _Run(folder)
+    try:
+        endpoints = json.loads((folder / "var" / "endpoints.json").read_text())
+        yield Stack(endpoints["http"], endpoints["kafka"], folder, first.said, second.said)
+    finally:
+        second.end()
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +119,22 @@ def ran(stack: Stack) -> "subprocess.CompletedProcess[str]":
     lines = [line for block in _blocks("run") for line in block.strip().splitlines()]
     assert len(lines) > 5, "the README has lost its commands"
     return stack.sh("\n".join(f'{line}\necho "=== $? {number}" >&2' for number, line in enumerate(lines)))
+
+
+def test_a_library_goes_in_and_is_searched_and_the_second_time_nothing_is_done_twice(stack: Stack):
+    searches = LIBRARY.with_name("library.searches.txt").read_text(encoding="utf-8").splitlines()
+    for said in (stack.first, stack.second):
+        for name in ("documents", "chunks", "concepts", "rejected", "seconds", "memory"):
+            assert f"\n{name} " in said, said
+        assert "pdf_damaged" in said
+        for query, title in (line.split("\t") for line in searches):
+            answer = said.split(f"search: {query}", 1)[1]
+            assert title in answer.split("search:", 1)[0], said
+        for name in ("kafka", "ingest", "embedder", "graph-writer"):
+            assert f"{name} " in said.split("\nmemory", 1)[1].splitlines()[0], said
+    assert stack.first.rindex("stopping ingest") < stack.first.rindex("stopping kafka")
+    assert "already imported" in stack.second
+    assert "already imported" not in stack.first
 
 
 def test_every_command_of_the_readme_works(ran: "subprocess.CompletedProcess[str]"):

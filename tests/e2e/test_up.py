@@ -20,6 +20,8 @@ pytestmark = pytest.mark.kafka
 
 PROGRAM = Path(__file__).with_name("up_with_stand_ins.py")
 LOCAL = "local/wordllama@256:1"
+OPENAI, COHERE = "openai/text-embedding-3-small@1536:1", "cohere/embed-v4.0@1536:1"
+OPENAI_EMBEDDER = "embedder-openai-text-embedding-3-small-1536-1"
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
@@ -40,7 +42,7 @@ def is_alive(pid: int) -> bool:
 def told(data: Path, service: str, file: str, text: str = "") -> Path:
     """A stand-in's instruction, there before it starts."""
     path = data / service / file
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
@@ -84,6 +86,22 @@ class Up:
             self.process.wait(30)
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A stack with three models in use and the key of one of them, that no test ends."""
+    data = tmp_path_factory.mktemp("running") / "data"
+    told(data, "ingest", "spaces.json", json.dumps([LOCAL, OPENAI, COHERE]))
+    stack = Up(
+        data, OPENAI_API_KEY="the-openai-secret", OTHER_API_KEY="another-secret", KAFKA_SASL_PASSWORD="x"
+    )
+    try:
+        stack.ready()
+        eventually((data / OPENAI_EMBEDDER / "environment.json").exists)
+        yield stack
+    finally:
+        stack.end()
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
@@ -102,41 +120,90 @@ def get(url: str) -> int:
         return int(answer.status)
 
 
-def test_it_says_where_everything_is_and_stops_everything_in_order(up: Callable[..., Up]):
-    stack = up().ready()
-    endpoints = stack.endpoints
-    assert set(endpoints["services"]) == {"ingest", "embedder", "graph-writer"}
-    assert set(endpoints["pids"]) == {"kafka", "ingest", "embedder", "graph-writer"}
+def kafka_port(endpoints: dict[str, Any]) -> int:
+    return int(endpoints["kafka"].rsplit(":", 1)[1])
+
+
+def test_it_says_where_everything_is(running: Up):
+    endpoints = running.endpoints
+    assert set(endpoints["services"]) == {"ingest", "embedder", OPENAI_EMBEDDER, "graph-writer"}
+    assert set(endpoints["pids"]) == {"kafka", *endpoints["services"]}
     assert endpoints["http"] == endpoints["services"]["ingest"]["url"]
     assert all(get(f"{service['url']}/readyz") == 200 for service in endpoints["services"].values())
-    assert can_list_topics(int(endpoints["kafka"].rsplit(":", 1)[1]))
-    assert json.loads((stack.data / "embedders.json").read_text()) == {
-        LOCAL: endpoints["services"]["embedder"]["url"]
+    assert can_list_topics(kafka_port(endpoints))
+
+
+def test_each_space_in_use_has_an_embedder_and_keys_go_to_embedders_only(running: Up):
+    services = running.endpoints["services"]
+    assert json.loads((running.data / "embedders.json").read_text()) == {
+        LOCAL: services["embedder"]["url"],
+        OPENAI: services[OPENAI_EMBEDDER]["url"],
     }
+    assert running.words.count("CO_API_KEY is not set") == 1
+    assert running.environment_of(OPENAI_EMBEDDER)["OPENAI_API_KEY"] == "the-openai-secret"
+    assert running.environment_of(OPENAI_EMBEDDER)["PAPERLOG_EMBEDDING"] == OPENAI
+    for name in ("ingest", "graph-writer", "embedder-local-wordllama-256-1"):
+        assert not {"OPENAI_API_KEY", "OTHER_API_KEY", "KAFKA_SASL_PASSWORD"} & set(
+            running.environment_of(name)
+        )
+    assert running.environment_of("graph-writer")["MALLOC_MMAP_THRESHOLD_"] == "65536"
+    assert "secret" not in running.words
 
-    stack.process.send_signal(signal.SIGTERM)
-    assert stack.process.wait(30) == 0
-    order = [line.split()[1] for line in (stack.data / "ends").read_text().splitlines()]
-    assert order == ["graph-writer", "embedder-local-wordllama-256-1", "ingest"]
-    assert stack.words.index("stopping ingest") < stack.words.index("stopping kafka")
-    assert not any(is_alive(pid) for pid in endpoints["pids"].values())
-    assert not (stack.data / "endpoints.json").exists()
 
-
-def test_what_dies_is_started_again_on_the_same_address_the_broker_too(up: Callable[..., Up]):
-    stack = up().ready()
-    before = stack.endpoints
+def test_what_dies_is_started_again_on_the_same_address_the_broker_too(running: Up):
+    before = running.endpoints
     for name, pid in before["pids"].items():
         os.kill(pid, signal.SIGKILL)
-        assert is_alive(stack.restarted(name, pid))
-    after = stack.endpoints
+        assert is_alive(running.restarted(name, pid))
+    after = running.endpoints
     assert after["kafka"] == before["kafka"]
     assert not set(before["pids"].values()) & set(after["pids"].values())
     for name, service in after["services"].items():
         assert service["url"] == before["services"][name]["url"]
         assert service["pid"] == after["pids"][name]
-    eventually(lambda: can_list_topics(int(after["kafka"].rsplit(":", 1)[1])))
-    eventually(lambda: "kafka (pid" in stack.words and "was ended by SIGKILL" in stack.words)
+    eventually(lambda: can_list_topics(kafka_port(after)))
+    eventually(lambda: "kafka (pid" in running.words and "was ended by SIGKILL" in running.words)
+
+
+def test_a_service_that_dies_at_once_is_started_again_more_and_more_slowly(running: Up):
+    instruction = told(running.data, "graph-writer", "exit-code", "70")
+    pid = running.endpoints["pids"]["graph-writer"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: "graph-writer" in running.words and "starting it again in 0.8 s" in running.words)
+    assert "graph_writer gives up, as told" in running.words
+    instruction.unlink()
+    eventually(lambda: is_alive(running.endpoints["pids"].get("graph-writer", pid)))
+
+
+def test_one_folder_runs_once_and_one_port_too(running: Up):
+    port = int(running.endpoints["http"].rsplit(":", 1)[1])
+    other = Up(running.data.with_name("other"), port=port)
+    second = Up(running.data)
+    assert (other.process.wait(30), second.process.wait(30)) == (1, 1)
+    assert f"port {port} is taken" in other.words
+    assert not (other.data / "kafka").exists()
+    holder = f"(pid {running.process.pid}, {running.endpoints['http']})"
+    assert f"another `paperlog up` holds {running.data} {holder}" in second.words
+    assert all(is_alive(pid) for pid in running.endpoints["pids"].values())
+
+
+def test_two_folders_run_side_by_side_and_one_stops_in_order_without_the_other(
+    running: Up, up: Callable[..., Up]
+):
+    other = up().ready()
+    mine, theirs = running.endpoints, other.endpoints
+    urls = [service["url"] for each in (mine, theirs) for service in each["services"].values()]
+    assert len({*urls, mine["kafka"], theirs["kafka"]}) == len(urls) + 2
+
+    other.process.send_signal(signal.SIGTERM)
+    assert other.process.wait(30) == 0
+    order = [line.split()[1] for line in (other.data / "ends").read_text().splitlines()]
+    assert order == ["graph-writer", "embedder-local-wordllama-256-1", "ingest"]
+    assert other.words.index("stopping ingest") < other.words.index("stopping kafka")
+    assert not any(is_alive(pid) for pid in theirs["pids"].values())
+    assert not (other.data / "endpoints.json").exists()
+    assert running.endpoints == mine
+    assert all(is_alive(pid) for pid in mine["pids"].values())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a signal for the death of the parent")
@@ -150,31 +217,6 @@ def test_sigkill_of_the_command_leaves_nothing_and_the_folder_is_free_again(up: 
     assert not set(again.endpoints["pids"].values()) & set(pids.values())
 
 
-def test_two_folders_run_side_by_side_and_one_folder_runs_once(up: Callable[..., Up]):
-    one, other = up("one"), up("other")
-    one.ready()
-    other.ready()
-    urls = [service["url"] for stack in (one, other) for service in stack.endpoints["services"].values()]
-    assert len(set(urls)) == len(urls)
-    assert one.endpoints["kafka"] != other.endpoints["kafka"]
-
-    port = int(one.endpoints["http"].rsplit(":", 1)[1])
-    third = Up(one.data.with_name("third"), port=port)
-    assert third.process.wait(30) == 1
-    assert f"port {port} is taken" in third.words
-    assert not (third.data / "kafka").exists()
-
-    pids = one.endpoints["pids"]
-    second = Up(one.data)
-    assert second.process.wait(30) == 1
-    assert (
-        f"another `paperlog up` holds {one.data} (pid {one.process.pid}, {one.endpoints['http']})"
-        in second.words
-    )
-    assert one.endpoints["pids"] == pids
-    assert all(is_alive(pid) for pid in pids.values())
-
-
 def test_a_service_that_refuses_its_settings_is_quoted_and_ends_the_command_with_2(
     up: Callable[..., Up], tmp_path: Path
 ):
@@ -184,41 +226,6 @@ def test_a_service_that_refuses_its_settings_is_quoted_and_ends_the_command_with
     assert "graph-writer refuses its settings" in stack.words
     assert "graph_writer gives up, as told" in stack.words
     assert "stopping kafka" in stack.words
-
-
-def test_a_service_that_dies_at_once_is_started_again_more_and_more_slowly(
-    up: Callable[..., Up], tmp_path: Path
-):
-    instruction = told(tmp_path / "data", "graph-writer", "exit-code", "70")
-    stack = up()
-    eventually(lambda: "graph-writer" in stack.words and "starting it again in 0.8 s" in stack.words)
-    instruction.unlink()
-    stack.ready()
-    eventually(lambda: "graph-writer" in stack.endpoints["pids"])
-
-
-def test_each_space_in_use_has_an_embedder_and_keys_go_to_embedders_only(
-    up: Callable[..., Up], tmp_path: Path
-):
-    openai, cohere = "openai/text-embedding-3-small@1536:1", "cohere/embed-v4.0@1536:1"
-    told(tmp_path / "data", "ingest", "spaces.json", json.dumps([LOCAL, openai, cohere]))
-    stack = up(OPENAI_API_KEY="the-openai-secret", OTHER_API_KEY="another-secret", KAFKA_SASL_PASSWORD="x")
-    stack.ready()
-    slug = "embedder-openai-text-embedding-3-small-1536-1"
-    eventually(lambda: slug in stack.endpoints["pids"] and (stack.data / slug / "environment.json").exists())
-    assert json.loads((stack.data / "embedders.json").read_text()) == {
-        LOCAL: stack.endpoints["services"]["embedder"]["url"],
-        openai: stack.endpoints["services"][slug]["url"],
-    }
-    assert stack.words.count("CO_API_KEY is not set") == 1
-    assert stack.environment_of(slug)["OPENAI_API_KEY"] == "the-openai-secret"
-    assert stack.environment_of(slug)["PAPERLOG_EMBEDDING"] == openai
-    for name in ("ingest", "graph-writer", "embedder-local-wordllama-256-1"):
-        assert not {"OPENAI_API_KEY", "OTHER_API_KEY", "KAFKA_SASL_PASSWORD"} & set(
-            stack.environment_of(name)
-        )
-    assert stack.environment_of("graph-writer")["MALLOC_MMAP_THRESHOLD_"] == "65536"
-    assert "secret" not in stack.words
 
 
 def test_a_second_ctrl_c_does_not_wait_for_who_does_not_listen(up: Callable[..., Up], tmp_path: Path):

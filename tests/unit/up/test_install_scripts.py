@@ -63,3 +63,10 @@ def test_a_library_that_is_not_there_is_named(tmp_path: Path):
     assert done.returncode == 1
     assert f"there is no {tmp_path / 'nowhere'}" in done.stderr
     assert run("preflight", "--port", "0", "--library", str(tmp_path)).returncode == 0
+
+
+@pytest.mark.parametrize("port", ["65536", "http", "-1"])
+def test_what_is_no_port_is_not_called_taken(port: str):
+    done = run("preflight", f"--port={port}")
+    assert done.returncode == 1
+    assert f"{port} is no port" in done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from paperlog.failures import WRONG_USAGE, Failure
 from paperlog.local_files import LocalFile, Selection, select
@@ -81,9 +82,9 @@ def _selected(paths: Sequence[Path], say: Say) -> Selection:
 
 def _uploaded(service: Service, selection: Selection, console: Console) -> list[Uploaded]:
     columns = (
-        TextColumn("uploading", style="bold", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("uploading", style="bold", markup=False, table_column=Column(min_width=9)),
+        BarColumn(bar_width=24, table_column=Column(min_width=4)),
+        MofNCompleteColumn(table_column=Column(min_width=9)),
         TextColumn("files  {task.fields[name]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

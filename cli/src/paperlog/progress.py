@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from paperlog.failures import FAILED, WITH_REJECTIONS
 from paperlog.plain import one_line
@@ -103,17 +105,15 @@ def duration_words(seconds: float) -> str:
 
 def counts_words(status: Json, pace: Pace) -> str:
     parts = [
-        f"papers {count_of(status, 'documents', 'stored')}/{count_of(status, 'documents', 'found')}",
-        f"chunks {settled_count(status)}/{count_of(status, 'chunks', 'total')}",
+        f"papers {count_of(status, 'documents', 'stored'):,}/{count_of(status, 'documents', 'found'):,}",
+        f"chunks {settled_count(status):,}/{count_of(status, 'chunks', 'total'):,}",
     ]
     if rejected := count_of(status, "documents", "rejected") + count_of(status, "chunks", "rejected"):
         parts.append(f"rejected {rejected}")
     if pace.per_s:
-        parts.append(f"{pace.per_s:.0f}/s")
+        parts.append(f"{pace.per_s:,.0f}/s")
     if (eta_s := pace.eta_s(status)) is not None:
         parts.append(f"about {duration_words(eta_s)} left")
-    if words := waiting_words(status):
-        parts.append(f"waiting: {words}")
     return "  ".join(parts)
 
 
@@ -125,21 +125,32 @@ def follow(
     return show(statuses, console, clock)
 
 
+class _Bar(Progress):
+    """One line of figures, and below it in full why nothing moves, for that is what a person has to act upon."""
+
+    waiting = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.waiting:
+            yield Text(f"waiting: {self.waiting}", style="yellow")
+
+
 def _bar(statuses: Iterable[Json], console: Console, clock: Callable[[], float]) -> Json | None:
     pace, last = Pace(), None
     columns = (
-        TextColumn("{task.fields[state]}", style="bold", markup=False),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[counts]}", markup=False),
+        TextColumn("{task.fields[state]}", style="bold", markup=False, table_column=Column(min_width=9)),
+        BarColumn(bar_width=24, table_column=Column(min_width=4)),
+        TaskProgressColumn(table_column=Column(min_width=4)),
+        TextColumn("{task.fields[counts]}", markup=False, table_column=Column(overflow="fold")),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with _Bar(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=1.0, state="", counts="")
         for last in statuses:
             pace.add(clock(), settled_count(last))
-            progress.update(
-                task, completed=_progress(last), state=_state(last), counts=counts_words(last, pace)
-            )
+            progress.waiting = waiting_words(last)
+            state, counts = _state(last), counts_words(last, pace)
+            progress.update(task, completed=_progress(last), state=state, counts=counts, refresh=True)
     return last
 
 
@@ -152,6 +163,8 @@ def _lines(statuses: Iterable[Json], console: Console, clock: Callable[[], float
         if now != said:
             said = now
             line = f"{_state(last)}  {_progress(last):.0%}  {counts_words(last, pace)}"
+            if words := waiting_words(last):
+                line += f"  waiting: {words}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return last
 

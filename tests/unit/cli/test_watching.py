@@ -1,14 +1,17 @@
 """An import is followed to its end whatever happens to the connection."""
 
+import io
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 from tests.unit.cli.fake_service import DROP, IMPORT_ID, FakeService, a_problem, a_status
 
 from paperlog import watching
 from paperlog.failures import Failure
-from paperlog.progress import Pace, counts_words, summary
+from paperlog.progress import WAITS, Pace, counts_words, follow, summary
 from paperlog.service import Service
 from paperlog.watching import read_events, statuses
 
@@ -119,3 +122,16 @@ def test_the_last_sentence_counts_what_was_rejected():
         "completed with rejected items: 1 paper, 20 chunks stored, 2 items rejected; 1,200 tokens billed"
         in text
     )
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_display_says_in_full_why_an_import_waits_however_narrow_the_terminal(width: int):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, color_system=None)
+    waiting = a_status(waiting="no_embedder", chunks={"total": 1_234_567, "stored": 1_000_000})
+    assert follow(iter([waiting, a_status("completed")]), console) == a_status("completed")
+    shown = " ".join(re.sub(r"\x1b\[[0-9?]*[A-Za-z]", " ", out.getvalue()).split())
+    assert "embedding " in shown
+    assert f"waiting: {WAITS['no_embedder']}" in shown
+    assert "1,000,000/1,234,567" in shown
+    assert "…" not in shown

@@ -16,6 +16,8 @@ from tests.e2e.stack import Provider, Stack, provider, until, write_texts
 
 MODEL = "openai/test-embedding@64"
 DOCUMENTS, CHUNKS_EACH = 24, 16
+SLOW = {"PAPERLOG_REQUESTS_MAX": "4"}
+"""With a provider that takes its time the import then lasts some seconds, so that what is done to it meets it half-way."""
 LOST_PER_DEATH = 48 * 2 * 5
 """Texts that one death may cost (P4): two requests of five per assigned partition."""
 
@@ -77,7 +79,7 @@ def test_killed_services_and_broker_cost_nothing_but_time(
     chance.shuffle(deaths)
     with (
         provider(tmp_path, latency_ms=200) as fake,
-        Stack(tmp_path / "data", embedding=MODEL, env=fake.env) as stack,
+        Stack(tmp_path / "data", embedding=MODEL, env={**fake.env, **SLOW}) as stack,
     ):
         import_id = stack.import_folder(library, "Texts")
         for number, name in enumerate(deaths):
@@ -98,7 +100,7 @@ def test_a_store_deleted_half_way_refills_itself_without_a_bill(
 ) -> None:
     with (
         provider(tmp_path, latency_ms=100) as fake,
-        Stack(tmp_path / "data", embedding=MODEL, env=fake.env) as stack,
+        Stack(tmp_path / "data", embedding=MODEL, env={**fake.env, **SLOW}) as stack,
     ):
         import_id = stack.import_folder(library, "Texts")
         total = undisturbed["texts"]
@@ -111,7 +113,7 @@ def test_the_whole_stack_killed_goes_on_by_itself(
     tmp_path: Path, library: Path, undisturbed: dict[str, Any]
 ) -> None:
     with provider(tmp_path, latency_ms=200) as fake:
-        stack = Stack(tmp_path / "data", embedding=MODEL, env=fake.env)
+        stack = Stack(tmp_path / "data", embedding=MODEL, env={**fake.env, **SLOW})
         with stack:
             import_id = stack.import_folder(library, "Texts")
             until(lambda: settled_count(stack, import_id) > 20, 120, "nothing was settled")
@@ -124,12 +126,12 @@ def test_a_cancelled_import_stops_asking_and_resumes_without_an_upload(
     tmp_path: Path, library: Path, undisturbed: dict[str, Any]
 ) -> None:
     with (
-        provider(tmp_path, latency_ms=300) as fake,
-        Stack(tmp_path / "data", embedding=MODEL, env=fake.env) as stack,
+        provider(tmp_path, latency_ms=200) as fake,
+        Stack(tmp_path / "data", embedding=MODEL, env={**fake.env, **SLOW}) as stack,
     ):
         import_id = stack.import_folder(library, "Texts")
         until(lambda: settled_count(stack, import_id) > 20, 120, "nothing was settled")
-        stack.command("cancel", import_id)
+        assert stack.request("POST", f"/api/imports/{import_id}/cancel")[0] == 202
         stack.wait(import_id, "cancelled")
         billed_at_cancel = len(fake.billed())
         assert billed_at_cancel < undisturbed["texts"]

@@ -180,8 +180,9 @@ class Service:
             if time.monotonic() + wait_s > deadline:
                 raise failure
             if not is_said:
-                reason = failure.why.partition("\n")[0].rstrip(".") or failure.what
-                self._say(f"{reason}; trying for {self._patience_s:.0f} s")
+                reason = failure.why.partition("\n")[0] if isinstance(failure, Refused) else ""
+                words = (reason or failure.what).rstrip(".")
+                self._say(f"{words}; trying for {self._patience_s:.0f} s")
                 is_said = True
             time.sleep(wait_s)
 

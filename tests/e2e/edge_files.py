@@ -1,9 +1,10 @@
-"""Reads a collection of the embedded store from its folder, with qdrant-edge alone: none of the writer's code."""
+"""A collection of the embedded store, read and damaged in its folder with qdrant-edge alone: none of the writer's code."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import qdrant_edge as edge
 
@@ -26,5 +27,14 @@ def read_collection(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
                     yield str(record.id), payload, digest
             if after is None:
                 return
+    finally:
+        shard.close()
+
+
+def delete_points(folder: Path, ids: Sequence[str]) -> None:
+    shard = edge.EdgeShard.load(str(folder))
+    try:
+        shard.update(edge.UpdateOperation.delete_points([UUID(each) for each in ids]))
+        shard.flush()
     finally:
         shard.close()

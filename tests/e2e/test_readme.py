@@ -75,7 +75,11 @@ class _Run:
         argv = [sys.executable, "-m", "paperlog.up.demo", "--data", str(folder / "var"), "--port", "0"]
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
-                [*argv, str(LIBRARY)], stdout=out, stderr=out, env={**os.environ, "COLUMNS": "160"}
+                [*argv, str(LIBRARY)],
+                cwd=folder,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "COLUMNS": "160"},
             )
         try:
             self._wait_until_it_serves()
@@ -135,6 +139,11 @@ def test_a_library_goes_in_and_is_searched_and_the_second_time_nothing_is_done_t
     assert stack.first.rindex("stopping ingest") < stack.first.rindex("stopping kafka")
     assert "already imported" in stack.second
     assert "already imported" not in stack.first
+
+
+def test_nothing_is_left_outside_the_data_folder(stack: Stack):
+    ours = {"examples", "var", "my-library.graphml"}
+    assert {path.name for path in stack.folder.iterdir() if path.suffix != ".said"} <= ours
 
 
 def test_every_command_of_the_readme_works(ran: "subprocess.CompletedProcess[str]"):

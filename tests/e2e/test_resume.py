@@ -4,6 +4,7 @@ What is compared: point ids, payloads and vectors of the store with those of an 
 (revision, attempt and the store's id apart); the provider's ledger; the number of `ImportCompleted`.
 """
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.edge_files import delete_points
 from tests.e2e.reading import completed_events, store_points
 from tests.e2e.stack import Provider, Stack, provider, until, write_texts
 
@@ -142,13 +144,24 @@ def test_a_cancelled_import_stops_asking_and_resumes_without_an_upload(
         check_like_undisturbed(stack, import_id, fake, undisturbed, deaths=1)
 
 
-def test_the_same_library_again_bills_nothing_and_adds_no_node(
+def test_a_damaged_store_is_named_and_repaired_and_the_same_library_again_adds_nothing_without_a_bill(
     tmp_path: Path, library: Path, undisturbed: dict[str, Any]
 ) -> None:
     """In the folder of the undisturbed import, started once more, with a provider that has billed nothing yet."""
+    collection = next(name for name in undisturbed["points"] if name.startswith("openai"))
+    points = undisturbed["points"][collection]
+    deleted = sorted(id_ for id_, (payload, _) in points.items() if '"kind": "passage"' in payload)[:3]
+    delete_points(undisturbed["data"] / "store" / collection, deleted)
+    first = undisturbed["import_id"]
     with provider(tmp_path) as fake:
         with Stack(undisturbed["data"], embedding=MODEL, env=fake.env) as stack:
-            first = undisturbed["import_id"]
+            said = json.loads(stack.command("verify", first, "--json", check=1).stdout)
+            assert sorted(each["chunk_id"] for each in said["missing"]) == deleted
+            assert (said["extra_count"], said["different_count"]) == (0, 0)
+            stack.command("resume", first)
+            assert stack.wait(first)["attempt"] == 2
+            stack.command("verify", first)
+
             assert stack.import_folder(library, "Texts") == first, "the same folder is the same import"
             again = stack.import_folder(library, "Texts", "--idempotency-key", "again")
             assert again != first

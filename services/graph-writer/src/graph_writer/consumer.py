@@ -201,11 +201,14 @@ class Reading:
         return TopicPartition(self._logical[tp.topic], tp.partition)
 
     def _build(self) -> _App:
+        # Faust makes a folder though it keeps nothing in it: where it is told, not where the process was started.
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         app = _App(
             self.group,
             broker="kafka://" + self.settings.kafka_bootstrap_servers.replace(",", ";"),
             loop=asyncio.get_running_loop(),
             store="memory://",
+            datadir=str(self.settings.data_dir),
             agent_supervisor="mode.CrashingSupervisor",
             value_serializer="raw",
             key_serializer="raw",

@@ -214,14 +214,21 @@ class Gate:
         except ModelError as error:
             REQUESTS.labels(type(error).__name__).inc()
             if is_probe and isinstance(error, InputRefused | BadAnswer):
-                self._knows_better = True
-                self._happened(core.Succeeded())  # An answer of whatever kind: the space itself works.
+                self._answered_badly(error)
             raise
         REQUESTS.labels("ok").inc()
         self._knows_better = True
         if is_probe:
             self._happened(core.Succeeded())
         return embedded
+
+    def _answered_badly(self, error: ModelError) -> None:
+        """To a probe: the space itself works, unless it was paused for this very kind of answer."""
+        if self._refused_in_row >= REFUSED_IN_ROW_MAX:
+            self._failed(PauseReason.PROVIDER_CONFIG, str(error), is_probe=True)
+            return
+        self._knows_better = True
+        self._happened(core.Succeeded())
 
     async def _enter(self, is_wanted: Callable[[], bool]) -> bool | None:
         """Takes a slot, and waits while the space is paused. True for the one call that tries whether it still is;

@@ -2,49 +2,18 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.unit.embedder.world import FIRST, SECOND, Provider, Request, World, play
+from tests.unit.embedder.trouble import COUNT, Make, busy, empty, fail_for, library, now_s
+from tests.unit.embedder.world import Request, World, play
 
 from embedder.models.model import (
-    BadAnswer,
-    InputRefused,
     Misconfigured,
-    ModelError,
-    RateLimited,
     Unavailable,
 )
-from eventlog.events import ChunkRejectionReason, EmbeddingContinued, EmbeddingPaused, PauseReason
-
-COUNT = 240
-Make = Callable[[], ModelError]
-
-
-def now_s() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def library(world: World) -> list[str]:
-    texts = [f"text {number}" for number in range(COUNT)]
-    world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
-    return texts
-
-
-def fail_for(provider: Provider, seconds: float, make: Make) -> float:
-    """Every request of the next `seconds` ends with the error. Returns when that is over."""
-    end_s = now_s() + seconds
-    provider.fails = lambda _: make() if now_s() < end_s else None
-    return end_s
-
-
-def busy(retry_after_s: float | None) -> Make:
-    return lambda: RateLimited("429: slow down", retry_after_s=retry_after_s, is_quota=False)
-
-
-def empty() -> RateLimited:
-    return RateLimited("429: insufficient quota", retry_after_s=None, is_quota=True)
+from eventlog.events import EmbeddingContinued, EmbeddingPaused, PauseReason
 
 
 def gaps_s(requests: Sequence[Request]) -> list[float]:
@@ -221,143 +190,7 @@ def test_what_lasts_is_called_by_its_present_name(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-# --- texts -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: InputRefused("400: too long"), ChunkRejectionReason.PROVIDER_REFUSED),
-        (lambda: BadAnswer("a vector is zero"), ChunkRejectionReason.VECTOR_INVALID),
-    ],
-)
-def test_one_bad_text_costs_one_text(tmp_path: Path, make: Make, reason: ChunkRejectionReason) -> None:
-    async def scenario(world: World) -> None:
-        world.provider.fails = lambda texts: make() if any("bad" in text for text in texts) else None
-        texts = [f"{'bad' if n in (2, 11) else 'good'} {n}" for n in range(20)]
-        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
-        await world.start()
-        await world.answered(20)
-        assert [one.text for one in world.embedded()] == [text for text in texts if "good" in text]
-        assert [one.reason for one in world.rejected()] == [reason] * 2
-        assert all(one.tries_count >= 1 and one.message for one in world.rejected())
-        assert world.provider.billed == {text: 1 for text in texts if "good" in text}
-        with_bad = [one for one in world.provider.requests if any("bad" in text for text in one.texts)]
-        assert len(with_bad) <= 2 * 10
-        assert not world.said()
-
-    play(tmp_path, scenario)
-
-
-def test_a_vector_that_is_bad_once_is_asked_for_again(tmp_path: Path) -> None:
-    async def scenario(world: World) -> None:
-        world.provider.fails = lambda _: BadAnswer("nan") if len(world.provider.requests) == 1 else None
-        world.give(*(world.chunk(f"text {n}", index=n) for n in range(5)), partition=0)
-        await world.start()
-        await world.answered(5)
-        assert len(world.embedded()) == 5
-
-    play(tmp_path, scenario)
-
-
-@pytest.mark.parametrize("make", [lambda: InputRefused("400: no"), lambda: BadAnswer("zero")])
-def test_a_provider_that_refuses_every_text_is_a_wrong_setting(tmp_path: Path, make: Make) -> None:
-    """What was taken for the texts' fault is ours, when it is all of them: the library is not rejected whole."""
-
-    async def scenario(world: World) -> None:
-        await world.start()
-        fail_for(world.provider, 600.0, make)
-        library(world)
-        await asyncio.sleep(600.0)
-        assert len(world.rejected()) <= 48 + 20
-        paused = next(one for one in world.said() if isinstance(one, EmbeddingPaused))
-        assert paused.reason is PauseReason.PROVIDER_CONFIG
-        last = world.provider.asked_since(now_s() - 300.0)
-        assert len(last) <= 3 * 300 / 30, "it does not spin"
-        world.provider.fails = lambda _: None
-        await world.answered(COUNT, 120.0)
-        assert len(world.embedded()) + len(world.rejected()) == COUNT
-
-    play(tmp_path, scenario)
-
-
-def test_the_bisecting_of_one_batch_goes_on_after_a_limit(tmp_path: Path) -> None:
-    async def scenario(world: World) -> None:
-        def fails(texts: Sequence[str]) -> ModelError | None:
-            if len(world.provider.requests) in (2, 4):
-                return busy(2.0)()
-            return InputRefused("400: too long") if "bad" in texts else None
-
-        world.provider.fails = fails
-        texts = ["one", "two", "bad", "three", "four"]
-        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
-        await world.start()
-        await world.answered(5)
-        assert [one.text for one in world.embedded()] == ["one", "two", "three", "four"]
-        assert len(world.rejected()) == 1
-        assert set(world.provider.billed.values()) == {1}
-
-    play(tmp_path, scenario)
-
-
 # --- while it waits ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "make", [busy(60.0), empty, lambda: Misconfigured("401"), lambda: Unavailable("503")]
-)
-def test_a_cancel_is_heard_while_the_space_is_paused(tmp_path: Path, make: Make) -> None:
-    async def scenario(world: World) -> None:
-        await world.start()
-        end_s = fail_for(world.provider, 50.0, make)
-        library(world)
-        await asyncio.sleep(20.0)
-        world.cancel()
-        await world.until(lambda: sum(world.committed(number) for number in range(48)) == COUNT, 3.0)
-        assert not world.events()
-        asked = len(world.provider.requests)
-        await asyncio.sleep(end_s - now_s() + 60.0)
-        assert len(world.provider.requests) - asked <= 1, "at most the try that was under way"
-        assert isinstance(world.said()[-1], EmbeddingContinued), "nothing waits, so nothing is paused"
-
-    play(tmp_path, scenario)
-
-
-def test_what_was_paid_before_a_cancel_is_said_and_a_resume_does_not_pay_it_again(tmp_path: Path) -> None:
-    async def scenario(world: World) -> None:
-        world.provider.latency_s = 2.0
-        world.provider.fails = lambda texts: InputRefused("400: too long") if "bad" in texts else None
-        texts = ["one", "two", "bad", "three", "four"]
-        await world.start()
-        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
-        await world.until(lambda: bool(world.provider.billed))
-        world.cancel()  # the first half is under way, the second is not asked for
-        await world.until(lambda: world.committed(0) == 5)
-        assert [one.text for one in world.embedded()] == ["one", "two"]
-        world.resume()
-        world.give(*(world.chunk(text, attempt=2, index=n) for n, text in enumerate(texts)), partition=0)
-        await world.answered(7)
-        assert world.provider.billed == dict.fromkeys(["one", "two", "three", "four"], 1)
-        assert [one.text for one in world.embedded() if one.is_reused] == ["one", "two"]
-
-    play(tmp_path, scenario)
-
-
-def test_other_imports_in_the_same_batch_outlive_a_cancel(tmp_path: Path) -> None:
-    async def scenario(world: World) -> None:
-        await world.start()
-        fail_for(world.provider, 10.0, lambda: Misconfigured("401"))
-        texts = [f"text {number}" for number in range(6)]
-        for number, text in enumerate(texts):
-            world.give(world.chunk(text, SECOND if number % 2 else FIRST, index=number), partition=0)
-        await asyncio.sleep(5.0)
-        world.cancel(FIRST)
-        await world.answered(3, 60.0)
-        await world.until(lambda: world.committed(0) == 6)
-        assert [one.text for one in world.embedded()] == texts[1::2]
-        assert set(world.provider.billed) == set(texts[1::2])
-
-    play(tmp_path, scenario)
 
 
 def test_a_stop_does_not_wait_for_the_provider(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One suite for every embedding model: the local one as it is, the vendors' against the fake provider."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -128,6 +129,26 @@ async def test_the_bill_is_divided_without_loss(vendor: World) -> None:
 async def test_the_local_model_bills_nothing() -> None:
     async for local in _world("local"):
         assert (await local.model.embed(TEXTS, "document")).tokens == [0] * len(TEXTS)
+
+
+async def test_a_long_text_costs_the_local_model_no_more_memory_among_others_than_alone() -> None:
+    long = "the sleep of the people of the north " * 640
+    async for local in _world("local"):
+        await local.embed(["warm"])
+        tracemalloc.start()
+        try:
+            short = [[f"group {group} text {number}" for number in range(5)] for group in range(24)]
+            vectors, *_ = await asyncio.gather(local.embed([long]), *map(local.embed, short))
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak_bytes < 24_000_000
+        assert np.allclose(vectors[0], (await local.embed([long]))[0], atol=1e-6)
+
+
+async def test_a_text_without_a_token_has_no_vector() -> None:
+    async for local in _world("local"):
+        assert isinstance(await failure(local, [""]), BadAnswer)
 
 
 async def test_nobody_retries_but_the_gate(vendor: World) -> None:

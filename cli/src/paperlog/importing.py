@@ -84,7 +84,7 @@ def _uploaded(service: Service, selection: Selection, console: Console) -> list[
     columns = (
         TextColumn("uploading", style="bold", markup=False, table_column=Column(min_width=9)),
         BarColumn(bar_width=24, table_column=Column(min_width=4)),
-        MofNCompleteColumn(table_column=Column(min_width=9)),
+        MofNCompleteColumn(table_column=Column(min_width=2 * len(str(len(selection.files))) + 1)),
         TextColumn("files  {task.fields[name]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -57,6 +57,7 @@ class CommandWriter:
                 acknowledged: Awaitable[Position] = await self._writer.send(record)
                 await acknowledged
         except TimeoutError:
+            await self.close()  # what is said not to be written is not written later
             raise TransientFailure(f"the log did not take the request within {APPEND_S_MAX:.0f} s") from None
         except TransientFailure:
             await self.close()

@@ -6,7 +6,9 @@ rows of documents and chunks in `chunk_rows`. An import's row is read once and w
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from eventlog.events import (
     ChunksSettled,
@@ -32,15 +34,17 @@ from eventlog.topics import EMBEDDINGS, IMPORTS
 from ingest.chunk_rows import ChunkRows
 from ingest.core import evolve, progress
 from ingest.state import COMPLETE, Import, State
-from ingest.tables import COUNTERS, dump_import, dump_source, load_import
+from ingest.tables import COUNTERS, OUTCOMES, dump_import, dump_source, load_import
 
 
 @dataclass(slots=True)
 class _Row:
     number: int
     state: Import
-    changed_at: int = -1
-    is_dirty: bool = False
+    progress: float = 0.0
+    before: tuple[int, int, int] = (0, 0, 0)
+    """Documents listed, chunks settled and chunks known, before this batch."""
+    changed_at: int | None = None
 
 
 class Folding:
@@ -48,7 +52,7 @@ class Folding:
         self._db = db
         self._chunks = ChunkRows(db)
         self._imports: dict[ImportId, _Row | None] = {}
-        self._changed_at: dict[int, int] = {}
+        self._by_number: dict[int, _Row] = {}
         row = db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()
         self._store_id: str | None = None if row is None else str(row[0])
 
@@ -90,26 +94,41 @@ class Folding:
         for number, counters in self._chunks.deltas.items():
             values = [counters.get(name, 0) for name in COUNTERS]
             self._db.execute(f"UPDATE imports SET {assignments} WHERE number = ?", (*values, number))  # noqa: S608 - constants
-        for row in filter(None, self._imports.values()):
-            if row.is_dirty:
-                self._db.execute(
-                    "UPDATE imports SET state = ?, summary = ? WHERE number = ?",
-                    (row.state.state, dump_import(row.state), row.number),
-                )
-        for number, offset in self._changed_at.items():
-            self._write_progress(number, offset)
-
-    def _write_progress(self, number: int, offset: int) -> None:
-        summary, parsed, settled, chunks = self._db.execute(
-            "SELECT summary, parsed, stored + rejected + dead_lettered + superseded + unlisted, total + unlisted "
-            "FROM imports WHERE number = ?",
-            (number,),
-        ).fetchone()
-        now = progress(load_import(summary), parsed=parsed, settled=settled, chunks_so_far=chunks)
-        self._db.execute(
-            "UPDATE imports SET progress = max(progress, ?), changed_at = ? WHERE number = ?",
-            (now, offset, number),
+        self._db.executemany(
+            "UPDATE imports SET state = ?, summary = ?, progress = ?, changed_at = ? WHERE number = ?",
+            [
+                (row.state.state, dump_import(row.state), row.progress, row.changed_at, row.number)
+                for row in self._by_number.values()
+                if row.changed_at is not None
+            ],
         )
+
+    def _changed(self, row: _Row, offset: int) -> None:
+        """Called after each event that changes an import, so that its greatest progress is the same however the log
+        falls into batches.
+        """
+        delta = self._chunks.deltas[row.number].get
+        settled = sum(delta(one.value, 0) for one in OUTCOMES) + delta("unlisted", 0)
+        parsed_before, settled_before, chunks_before = row.before
+        now = progress(
+            row.state,
+            parsed=parsed_before + delta("parsed", 0),
+            settled=settled_before + settled,
+            chunks_so_far=chunks_before + delta("total", 0) + delta("unlisted", 0),
+        )
+        row.progress = max(row.progress, now)
+        row.changed_at = offset
+
+    def _all_changed(self, numbers: Iterable[int], offset: int) -> None:
+        for number in numbers:
+            row = self._by_number.get(number)
+            if row is None:
+                (id_,) = self._db.execute(
+                    "SELECT import_id FROM imports WHERE number = ?", (number,)
+                ).fetchone()
+                row = self._import(ImportId(UUID(bytes=id_)))
+            assert row is not None, "only what was requested has rows"
+            self._changed(row, offset)
 
     # --- stores and their settlements ----------------------------------------------------------------------------
 
@@ -119,7 +138,7 @@ class Folding:
         if row is None or event.space != row.state.space or not self._is_open(event.store_id):
             return
         self._chunks.settle(row.number, event)
-        self._changed_at[row.number] = offset
+        self._changed(row, offset)
 
     def _is_open(self, store_id: object) -> bool:
         """What another store holds, readers of this one do not find, and this one will settle it again."""
@@ -140,7 +159,7 @@ class Folding:
         changed = self._chunks.take_back_chunks(positions, is_other_store=is_other_store)
         if imports_position is not None:
             changed |= self._chunks.take_back_documents(imports_position)
-        self._changed_at.update(dict.fromkeys(changed, offset))
+        self._all_changed(changed, offset)
 
     # --- imports -------------------------------------------------------------------------------------------------
 
@@ -152,9 +171,9 @@ class Folding:
             return  # An event of an import that was never requested is nobody's.
         else:
             after = evolve(row.state, event, offset)
-            if after is not None and after is not row.state:
-                row.state, row.is_dirty = after, True
-        self._changed_at[row.number] = offset
+            assert after is not None, "an import that was requested stays one"
+            row.state = after
+        self._changed(row, offset)
 
     def _fold_rows(self, row: _Row, offset: int, event: ImportMessage) -> bool:
         """Whether the event changes anything."""
@@ -164,8 +183,7 @@ class Folding:
             case DocumentRejected():
                 return event.attempt == row.state.attempt and self._reject(row.number, event)
             case DocumentChunksSettled():
-                changed = self._chunks.mark(row.number, offset, event)
-                self._changed_at.update(dict.fromkeys(changed, offset))
+                self._all_changed(self._chunks.mark(row.number, offset, event), offset)
             case DocumentSettled():
                 if self._is_open(event.store_id):
                     self._chunks.settle_document(row.number, event)
@@ -180,10 +198,15 @@ class Folding:
         if import_id in self._imports:
             return self._imports[import_id]
         found = self._db.execute(
-            "SELECT number, summary FROM imports WHERE import_id = ?", (import_id.bytes,)
+            "SELECT number, summary, progress, parsed, stored + rejected + dead_lettered + superseded + unlisted, "
+            "total + unlisted FROM imports WHERE import_id = ?",
+            (import_id.bytes,),
         ).fetchone()
-        row = None if found is None else _Row(found[0], load_import(found[1]))
-        self._imports[import_id] = row = None if row is None or not row.state.is_decided else row
+        state = None if found is None else load_import(found[1])
+        row = None
+        if state is not None and state.is_decided:
+            row = self._by_number[found[0]] = _Row(found[0], state, found[2], found[3:])
+        self._imports[import_id] = row
         return row
 
     def _insert(self, offset: int, event: ImportRequested) -> _Row:
@@ -203,7 +226,7 @@ class Folding:
                 dump_import(state),
             ),
         ).fetchone()
-        self._imports[event.import_id] = row = _Row(number, state)
+        self._imports[event.import_id] = self._by_number[number] = row = _Row(number, state)
         return row
 
     def _reject(self, import_no: int, event: DocumentRejected) -> bool:
@@ -219,7 +242,7 @@ class Folding:
         self._db.execute("DELETE FROM rejections WHERE import_no = ?", (row.number,))
         self._chunks.forget_failures(row.number, is_everything=was_complete)
         if was_complete:
-            self._db.execute("UPDATE imports SET progress = 0 WHERE number = ?", (row.number,))
+            row.progress = 0.0
 
     def _refuse(self, offset: int, event: ImportRefused) -> None:
         problem = f"{event.reason}: {event.message}" if event.message else str(event.reason)

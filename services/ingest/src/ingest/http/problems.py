@@ -108,7 +108,10 @@ def refused(error: UploadRefused) -> Problem:
 def invalid(errors: list[Any]) -> Problem:
     """From pydantic's list of errors, without the input that it quotes."""
     rows = [
-        {"field": ".".join(str(part) for part in one["loc"]), "message": str(one["msg"])}
+        {
+            "field": ".".join(str(part) for part in one["loc"]),
+            "message": str(one["msg"]).removeprefix("Value error, "),
+        }
         for one in errors[:20]
     ]
     detail = "; ".join(

@@ -271,16 +271,14 @@ class Writer:
         records = self._world.embeddings[partition]
         if self._positions[partition] < len(records):
             offset = self._positions[partition]
-            self._positions[partition] += 1
             outcome = self._store(records[offset])
-            self._world.may_die()
-            self._world.imports.append(self._settled(records[offset], partition, offset, outcome))
+            self._world.say(self._settled(records[offset], partition, offset, outcome))
+            self._positions[partition] += 1  # only what was said is passed
         if self._at < len(self._world.imports):
             event = self._world.imports[self._at]
             if isinstance(event, DocumentChunksSettled):
                 self._sweep(event)
-                self._world.may_die()
-                self._world.imports.append(self._document_settled(event, self._at))
+                self._world.say(self._document_settled(event, self._at))
             self._at += 1
 
     def _store(self, record: Embedded) -> ChunkOutcome:

@@ -243,6 +243,9 @@ def test_a_resume_of_a_completed_import_asks_the_store_for_everything_again(told
         at_attempt(document_settled(offset=12), 2),
     )
     assert is_complete(told)
+    assert (told.status.chunks.stored, told.status.chunks.superseded) == (2, 0), (
+        "its own mark replaces nothing"
+    )
     assert told.status.tokens_billed == 14
 
 

@@ -35,6 +35,8 @@ from tests.unit.ingest.story import (
 )
 
 from eventlog.events import (
+    Attachment,
+    AttachmentStatus,
     ChunkOutcome,
     ImportCancelled,
     ImportCompleted,
@@ -204,6 +206,18 @@ def test_a_cancel_is_a_fact_and_a_resume_drives_what_is_missing(told: Told) -> N
     by_title = {row.title: row.document_id for row in told.projection.documents(IMPORT, after=0, limit=9)}
     assert told.projection.is_driven(found, by_title["Paper a"])
     assert not told.projection.is_driven(found, by_title["Paper b"])
+
+
+def test_a_resume_reads_again_a_settled_document_whose_file_was_rejected(told: Told) -> None:
+    refused = Attachment(path="b.pdf", status=AttachmentStatus.REJECTED)
+    told.tell(replace(parsed("a", bib=("t",)), attachments=(refused,)), rejected("b.pdf"), settled("t"))
+    told.tell(parsed("b", bib=("u",)), settled("u", document_name="b"))
+    told.tell(ImportCancelled(**head()), ImportResumed(**head(attempt=2)))
+    found = told.projection.find(IMPORT)
+    assert found is not None
+    by_title = {row.title: row.document_id for row in told.projection.documents(IMPORT, after=0, limit=9)}
+    assert not told.projection.is_driven(found, by_title["Paper a"]), "nobody else says the rejection again"
+    assert told.projection.is_driven(found, by_title["Paper b"])
 
 
 def test_a_resume_of_a_rejected_chunk_opens_it_again(told: Told) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from eventlog.events import (
+    AttachmentStatus,
     ChunkRejectionReason,
     ChunksSettled,
     DocumentChunksSettled,
@@ -100,7 +101,7 @@ class ChunkRows:
         counters["warnings"] += len(event.warnings) - warnings
         self._db.execute(
             "UPDATE documents SET title = ?, items = ?, parts = ?, revision = ?, parsed_offset = ?, attempt = ?, "
-            "warnings = ?, said_offset = NULL, settled = 0 WHERE number = ?",
+            "warnings = ?, has_refused = ?, said_offset = NULL, settled = 0 WHERE number = ?",
             (
                 event.title,
                 json.dumps(event.source_items),
@@ -109,6 +110,7 @@ class ChunkRows:
                 offset,
                 event.attempt,
                 len(event.warnings),
+                any(one.status is AttachmentStatus.REJECTED for one in event.attachments),
                 document.number,
             ),
         )
@@ -282,7 +284,11 @@ class ChunkRows:
                 "UPDATE documents SET settled = 0 WHERE import_no = ? AND settled = 1", (import_no,)
             )
             self.deltas[import_no]["settled"] -= cursor.rowcount
-            self._db.execute("UPDATE documents SET attempt = 0 WHERE import_no = ?", (import_no,))
+        # A rejection ends with its attempt, and only parsing the document again can say that of one of its files.
+        self._db.execute(
+            "UPDATE documents SET attempt = 0 WHERE import_no = ? AND (has_refused OR ?)",
+            (import_no, is_everything),
+        )
         again = _NOT_MARKED if is_everything else f"outcome NOT IN ({STORED}, {SUPERSEDED})"
         self._forget(
             f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}",

@@ -14,7 +14,7 @@ from eventlog.events import ChunkOutcome, Source, SourceFile, SourceKind
 from eventlog.ids import ImportId, ProjectId
 from ingest.state import ChunkCounts, Import, State
 
-VERSION = 2
+VERSION = 3
 """A file of another version is thrown away and folded again."""
 
 OUTCOMES = (ChunkOutcome.STORED, ChunkOutcome.REJECTED, ChunkOutcome.DEAD_LETTERED, ChunkOutcome.SUPERSEDED)
@@ -35,10 +35,10 @@ TABLES = {
     + ", ".join(f"{name} INTEGER DEFAULT 0" for name in COUNTERS)
     + ")",
     # `open` counts listed chunks without an outcome; `said_offset` is where DocumentChunksSettled stands;
-    # an `attempt` of 0 is to be driven again, whatever is settled.
+    # an `attempt` of 0 is to be driven again, whatever is settled; `has_refused`: one of its files was rejected.
     "documents": "number INTEGER PRIMARY KEY, import_no INTEGER, document_id BLOB, title TEXT, items TEXT, "
     "parts TEXT, revision INTEGER, parsed_offset INTEGER, attempt INTEGER DEFAULT 0, open INTEGER DEFAULT 0, "
-    "said_offset INTEGER, settled INTEGER DEFAULT 0, warnings INTEGER DEFAULT 0, "
+    "said_offset INTEGER, settled INTEGER DEFAULT 0, warnings INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, "
     "UNIQUE (import_no, document_id))",
     # By document, so that what is settled together lies together and needs no second index.
     "chunks": "document_no INTEGER, chunk_id BLOB, part TEXT, chunk_index INTEGER, listed INTEGER, outcome INTEGER, "

@@ -64,6 +64,7 @@ async def test_a_file_that_ends_the_parser_is_rejected_and_its_neighbours_go_thr
         "d.txt": DocumentRejectionReason.PARSER_CRASHED,
         "e.txt": DocumentRejectionReason.PARSER_OUT_OF_MEMORY,
     }
+    assert all(rejected.file_sha256 for rejected in read.rejected.values())
     assert read.documents.keys() == {"a.txt", "f.txt"}
 
 

@@ -150,3 +150,21 @@ def test_what_a_font_claims_to_mean_is_cleaned(folder: Read) -> None:
     assert "😀" in text
     assert "é" in text
     assert not any(c == "\x00" or "\ud800" <= c <= "\udfff" for c in text)
+
+
+def test_metadata_that_are_no_text_cost_nothing(tmp_path: Path) -> None:
+    broken = a_page(TEXT, Title="AAAA", Author="Ada Lovelace").classic().replace(b"00410041", b"d8000041", 1)
+    document = read_now(tmp_path, {"a.pdf": broken}).document
+    assert document.title == TITLE
+    assert [one.family for one in document.creators] == ["Lovelace"]
+
+
+def test_of_two_files_of_one_paper_the_one_with_a_text_gives_it(tmp_path: Path) -> None:
+    doi = "doi:10.1000/marsh"
+    files = {"a.pdf": a_page("", Subject=doi).classic(), "b.pdf": a_page(TEXT, Subject=doi).classic()}
+    read = read_now(tmp_path, files)
+    assert read.document.source_items == ("a.pdf", "b.pdf")
+    assert any(SAYS in text for text in read.texts("a.pdf", ChunkKind.PASSAGE))
+    assert {name: one.reason for name, one in read.rejected.items()} == {
+        "a.pdf": DocumentRejectionReason.PDF_NO_TEXT
+    }

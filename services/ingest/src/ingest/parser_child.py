@@ -236,20 +236,18 @@ def _first_body(
     from ingest.sources.item import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
 
     refused: list[dict[str, str]] = []
+    first: BodyUnreadable | None = None
     for path in item.bodies[: limits.BODIES_TRIED_MAX]:
         try:
             return path, _read_body(answers, index, path, failed), refused
         except BodyUnreadable as error:
-            if item.name == path:
-                raise  # The file is the document.
+            first = first or error
+            sha256 = index.sha256(path)
             refused.append(
-                {
-                    "item": path,
-                    "reason": error.reason,
-                    "message": str(error),
-                    "file_sha256": index.sha256(path),
-                }
+                {"item": path, "reason": error.reason, "message": str(error), "file_sha256": sha256}
             )
+    if first is not None and item.name in item.bodies:
+        raise first  # The file is the document.
     return "", None, refused
 
 
@@ -258,10 +256,10 @@ def _read_body(answers: Answers, index: Any, path: str, failed: Mapping[str, Seq
     from ingest.sources.item import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
     from ingest.sources.kinds import HeadOf, is_pdf  # noqa: PLC0415 - the child imports what the request needs
 
+    answers.reading(path)
     if path in failed:
         reason, message = failed[path]
         raise BodyUnreadable(DocumentRejectionReason(reason), message)
-    answers.reading(path)
     if is_pdf(path, HeadOf(index)(path)):
         from ingest.sources.pdf import read_body  # noqa: PLC0415 - pdfium only where there are PDFs
     else:

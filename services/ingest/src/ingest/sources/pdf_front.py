@@ -41,6 +41,7 @@ _DATED = re.compile(
     re.IGNORECASE,
 )
 _STAMP = re.compile(r"arxiv:|https?://|doi\b|@", re.IGNORECASE)
+_METADATA = ("Title", "Author", "Subject", "Keywords", "CreationDate")
 ABSTRACT_CHARACTERS_MAX = 2_000
 FIRST_PAGES_CHARACTERS = 20_000
 TITLE_SEARCHED_CHARACTERS = 2_500
@@ -74,8 +75,7 @@ def identify(index: ScanIndex, path: str) -> None:
         Item(
             name=path,
             title=title,
-            creators=_creators_told(front.metadata.get("Author", ""))
-            or _creators_seen(front.first_page, title),
+            creators=_creators_told(front.metadata["Author"]) or _creators_seen(front.first_page, title),
             year=_year(front),
             doi=_doi(front),
             uri=f"sha256:{sha256}",
@@ -87,10 +87,7 @@ def identify(index: ScanIndex, path: str) -> None:
 
 def _read(path: Path) -> _Front:
     with opened(path) as document:
-        try:
-            metadata = {key: clean(str(value)).strip() for key, value in document.get_metadata_dict().items()}
-        except pypdfium2.PdfiumError:
-            metadata = {}
+        metadata = {key: _metadata(document, key) for key in _METADATA}
         first = page_text(document, 0) or ""
         second = (page_text(document, 1) or "") if len(document) > 1 else ""
         return _Front(
@@ -99,6 +96,13 @@ def _read(path: Path) -> _Front:
             first_page=first,
             text=f"{first}\n{second}"[:FIRST_PAGES_CHARACTERS],
         )
+
+
+def _metadata(document: pypdfium2.PdfDocument, key: str) -> str:
+    try:
+        return clean(str(document.get_metadata_value(key))).strip()
+    except (pypdfium2.PdfiumError, UnicodeDecodeError):
+        return ""
 
 
 def _largest(document: pypdfium2.PdfDocument) -> str:
@@ -147,14 +151,14 @@ def _size(textpage: pypdfium2.PdfTextPage, at: int) -> float:
 def _doi(front: _Front) -> str | None:
     """From the metadata, or the single one of the first page: a list of references names many."""
     for key in ("Subject", "Title", "Keywords"):
-        if found := find_doi(front.metadata.get(key, "")):
+        if found := find_doi(front.metadata[key]):
             return found
     on_page = find_dois(front.first_page)
     return on_page[0] if len(on_page) == 1 else None
 
 
 def _title(front: _Front, path: str) -> str:
-    title = one_line(front.metadata.get("Title", ""), TITLE_CHARACTERS_MAX)
+    title = one_line(front.metadata["Title"], TITLE_CHARACTERS_MAX)
     if len(title) >= 5 and not _JUNK_TITLE.match(title) and not find_doi(title):
         return title
     if front.large:
@@ -171,7 +175,7 @@ def _year(front: _Front) -> int | None:
     """What the first page says of its publication; else the year in which the file was made."""
     if found := _DATED.search(front.first_page):
         return int(found["year"])
-    return find_year(front.metadata.get("CreationDate", "").removeprefix("D:")[:4])
+    return find_year(front.metadata["CreationDate"].removeprefix("D:")[:4])
 
 
 def _creators_told(author: str) -> tuple[Creator, ...]:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +138,42 @@ async def test_a_document_that_outgrows_its_file_is_rejected(tmp_path: Path) -> 
     read = await read_by_child(tmp_path, {"a.txt": long, "b.txt": WELL}, small)
     assert read.rejected["a.txt"].reason is DocumentRejectionReason.TEXT_TOO_LONG
     assert read.documents.keys() == {"b.txt"}
+
+
+async def test_a_child_sees_nothing_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    looking = "import os; assert 'AWS_SECRET_ACCESS_KEY' not in os.environ; from ingest.parser_child import main; main()"
+    assert (await read_by_child(tmp_path, {"a.txt": WELL}, looking)).documents
+
+
+def test_a_child_dies_with_a_parent_that_is_killed() -> None:
+    program = """
+import asyncio
+from ingest.parser import Parser
+async def main():
+    async with Parser() as parser:
+        print((await parser._started()).pid, flush=True)
+        await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while _is_alive(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 async def test_a_child_is_ended_with_its_parser(tmp_path: Path) -> None:

@@ -206,6 +206,25 @@ def test_what_screening_left_out_and_what_says_nothing_is_named(review: Read) ->
     }
 
 
+def test_a_column_that_no_document_holds_is_named(tmp_path: Path) -> None:
+    files = {"config.yaml": b"project: {}\n", "relevant_papers.csv": b"title,citations,year\nA,7,2020\n"}
+    assert [(one.code, one.subject) for one in read_now(tmp_path, files).warnings] == [
+        ("field_not_kept", "citations")
+    ]
+
+
+@pytest.mark.parametrize("damage", [b'"C,2021\n', b'"C"x,2021\n'])
+def test_rows_before_the_damage_of_a_table_are_imported_and_the_damage_is_named(
+    tmp_path: Path, damage: bytes
+) -> None:
+    table = b"title,year\nA,2020\nB,2020\n" + damage + b"D,2022\n"
+    read = read_now(tmp_path, {"config.yaml": b"project: {}\n", "relevant_papers.csv": table})
+    assert [one.title for one in read.documents.values()] == ["A", "B"]
+    assert {name: one.reason for name, one in read.rejected.items()} == {
+        "relevant_papers.csv: after row 2": DocumentRejectionReason.FILE_DAMAGED
+    }
+
+
 @pytest.mark.parametrize(
     ("files", "code"),
     [

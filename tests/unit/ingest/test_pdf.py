@@ -79,6 +79,11 @@ def test_without_metadata_the_first_page_says_title_authors_and_abstract(folder:
     assert document.abstract.endswith("the first ditch.")
 
 
+def test_a_summary_within_a_sentence_is_no_abstract(tmp_path: Path) -> None:
+    text = TEXT.replace("\nAbstract\n", "\nIn summary,\n")
+    assert read_now(tmp_path, {"a.pdf": a_page(text).classic()}).document.abstract == ""
+
+
 def test_a_program_s_placeholder_is_no_author(folder: Read) -> None:
     assert [one.family for one in folder.documents["reportlab.pdf"].creators] == ["Lovelace", "Hopper"]
 

@@ -19,10 +19,10 @@ from ingest.sources.item import BodyUnreadable, Item, Rejection, find_doi, find_
 from ingest.sources.pdf import opened, page_text
 
 _ABSTRACT = re.compile(
-    r"\b(?:abstract|summary|zusammenfassung|résumé|resumen)\b[\s.:\u2014-]*(?P<text>.{100,4000}?)"
-    r"(?=\n\s*(?:keywords?|key words|index terms|schlüsselwörter|1[.\s]+introduction|introduction|"
-    r"i\.\s+introduction|(?:1[.\s]+)?einleitung|ccs concepts|jel)\b)",
-    re.IGNORECASE | re.DOTALL,
+    r"^[ \t]*(?:abstract|a b s t r a c t|summary|zusammenfassung|résumé|resumen)\b[\s.:\u2014-]*(?P<text>.{100,4000}?)"
+    r"(?=\n\s{0,20}(?:keywords?|key words|index terms|schlüsselwörter|introduction|(?:1|i)[.\s]{1,5}introduction|"
+    r"(?:1[.\s]{1,5})?einleitung|ccs concepts|jel)\b)",
+    re.IGNORECASE | re.DOTALL | re.MULTILINE,
 )
 _JUNK_TITLE = re.compile(
     r"^(untitled|microsoft word|document\d*|.*\.(docx?|tex|dvi|pdf|qxd|indd|rtf|odt)$|\W*$)", re.IGNORECASE

@@ -26,6 +26,14 @@ _TABLES = (
 )
 """In the order in which they are looked for: the screened ones say most."""
 _EXCLUDED = {"no", "exclude", "excluded", "reject", "rejected", "auto-exclude"}
+_KEPT = {
+    "decision", "final_decision", "screening_decision", "title", "doi", "abstract", "paperid", "paper_id",
+    "openalex_id", "id", "pdf_path", "pdf", "pdf_filename", "type", "publication_type", "authors", "author", "year",
+    "publication_year", "date", "publication_date", "url", "link", "pdf_url", "venue", "journal", "source_title",
+    "volume", "issue", "pages", "publisher", "language", "keywords", "tags",
+}  # fmt: skip
+"""Columns that are read below; whatever else a table has is left out by name."""
+_COLUMNS_NAMED_MAX = 50
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
@@ -55,15 +63,38 @@ def scan(index: ScanIndex) -> None:
         index.use(path)
     local = index.local(table)
     assert local is not None
+    count, failure = _scan_rows(index, table, local)
+    if not count:
+        raise failure or SourceUnreadable("papers_empty", f"{table} has no rows")
+    if failure is not None:
+        reason = DocumentRejectionReason.FILE_DAMAGED
+        where = f"{table}: after row {count}"
+        index.reject(
+            Rejection(item=where, reason=reason, message=str(failure), file_sha256=index.sha256(table))
+        )
+    _leave_alone(index)
+
+
+def _scan_rows(index: ScanIndex, table: str, local: Path) -> tuple[int, SourceUnreadable | None]:
+    """How many rows it took, and what ended it early: what came before the damage is worth having."""
     pdfs = _Pdfs(index)
     count = 0
-    for count, row in enumerate(_rows(local), start=1):
-        if count > limits.ITEMS_MAX:
-            raise SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} rows")
-        _add(index, row, f"{table}: row {count}", pdfs)
-    if not count:
-        raise SourceUnreadable("papers_empty", f"{table} has no rows")
-    _leave_alone(index)
+    try:
+        for count, row in enumerate(_rows(local), start=1):
+            if count > limits.ITEMS_MAX:
+                return count - 1, SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} rows")
+            if count == 1:
+                _name_columns_left_out(index, row)
+            _add(index, row, f"{table}: row {count}", pdfs)
+    except SourceUnreadable as error:
+        return count, error
+    return count, None
+
+
+def _name_columns_left_out(index: ScanIndex, row: dict[str, str]) -> None:
+    for column in sorted(row.keys() - _KEPT)[:_COLUMNS_NAMED_MAX]:
+        message = "this column was left out: no part of a document holds it"
+        index.warn(Remark(code="field_not_kept", subject=one_line(column, 200), message=message))
 
 
 def _leave_alone(index: ScanIndex) -> None:
@@ -102,14 +133,16 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
     csv.field_size_limit(limits.ITEM_CHARACTERS_MAX)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
-            for row in csv.DictReader(line.replace("\x00", "") for line in file):
+            for row in csv.DictReader((line.replace("\x00", "") for line in file), strict=True):
                 yield {
                     str(key).strip().casefold(): str(value or "").strip()
                     for key, value in row.items()
                     if key is not None and not isinstance(value, list)
                 }
         except csv.Error as error:
-            raise SourceUnreadable("papers_damaged", f"the table cannot be read: {error}") from None
+            raise SourceUnreadable(
+                "papers_damaged", f"the table breaks off or is wrong ({error}); save it again as CSV"
+            ) from None
 
 
 def _first(row: dict[str, str], *keys: str) -> str:

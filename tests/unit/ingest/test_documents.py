@@ -290,3 +290,12 @@ def test_a_note_is_its_text_without_its_markup() -> None:
     note = "<h1>One</h1><p>a &amp; b<br/>c</p><style>x{}</style><!-- no --><script>alert(1)</script><ul><li>d</li></ul> 1 < 2"
     assert html_to_text(note) == "One\na & b\nc\nd\n1 < 2"
     assert html_to_text("&lt;script&gt;") == "<script>"
+    assert html_to_text("a<SCRIPT>x</Script >b<!-- <p> -- >c-->d<style>e") == "abde"
+
+
+@pytest.mark.parametrize(
+    "markup", ["<script>", "<!--", "<a", "<head" + "x" * 50, "<" + "a" * 1_000, "</p", "<p "]
+)
+def test_markup_that_never_ends_takes_no_longer_than_its_length(markup: str) -> None:
+    """What takes minutes where a search begins anew at each opening; the suite's time limit would end it."""
+    assert len(html_to_text(markup * (1_000_000 // len(markup)) + "end")) <= 1_000_003

@@ -9,6 +9,7 @@ from tests.unit.ingest.pdf_makers import IMPORTED, REJECTED, SAYS, TEXT, TITLE
 from tests.unit.ingest.raw_pdf import a_page
 
 from eventlog.events import ChunkKind, DocumentRejectionReason, Part, SectionKind
+from ingest.sources.pdf_front import _abstract
 
 IN_OTHER_SCRIPTS = {
     "reportlab chinese": "其中大部分位于一米以下的深处",
@@ -82,6 +83,11 @@ def test_without_metadata_the_first_page_says_title_authors_and_abstract(folder:
 def test_a_summary_within_a_sentence_is_no_abstract(tmp_path: Path) -> None:
     text = TEXT.replace("\nAbstract\n", "\nIn summary,\n")
     assert read_now(tmp_path, {"a.pdf": a_page(text).classic()}).document.abstract == ""
+
+
+@pytest.mark.parametrize("text", ["Abstract" + "\n" * 20_000, "Abstract\n" * 2_200, "\n \t" * 7_000])
+def test_an_abstract_is_sought_no_longer_than_the_page_is(text: str) -> None:
+    assert _abstract(text) == ""
 
 
 def test_a_program_s_placeholder_is_no_author(folder: Read) -> None:

@@ -6,9 +6,8 @@ import unicodedata
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _SPACES = re.compile(r"\s+")
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]{0,2000}>")
-_HIDDEN = re.compile(r"<(script|style|head)\b.{0,100000}?</\1\s*>", re.IGNORECASE | re.DOTALL)
-_COMMENT = re.compile(r"<!--.{0,100000}?-->", re.DOTALL)
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
+_HIDDEN = re.compile(r"<(?:(?P<tag>script|style|head)\b|!--)", re.IGNORECASE)
 _BREAKS = frozenset("p br div li ul ol tr h1 h2 h3 h4 h5 h6 blockquote table".split())  # noqa: SIM905 - easier to read
 
 
@@ -25,7 +24,27 @@ def one_line(text: str, length_max: int) -> str:
 
 def html_to_text(text: str) -> str:
     """A note's HTML as plain text: blocks become lines, scripts and styles vanish, entities are resolved once."""
-    text = _COMMENT.sub("", _HIDDEN.sub("", text))
-    text = _TAG.sub(lambda tag: "\n" if tag[2].lower() in _BREAKS else "", text)
+    text = _TAG.sub(lambda tag: "\n" if tag[2].lower() in _BREAKS else "", _without_hidden(text))
     lines = (" ".join(line.split()) for line in clean(html.unescape(text)).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _without_hidden(text: str) -> str:
+    """No comments, scripts and styles; one that is never closed stays. Linear, whatever the markup."""
+    lower = text.lower()
+    if len(lower) != len(text):  # some capitals are two small letters, and positions would differ
+        lower = text
+    pieces: list[str] = []
+    at = 0
+    unclosed: set[str] = set()
+    for opening in _HIDDEN.finditer(text):
+        ending = f"</{opening['tag'].lower()}" if opening["tag"] else "-->"
+        if opening.start() < at or ending in unclosed:
+            continue
+        end = lower.find(ending, opening.end())
+        if end < 0:
+            unclosed.add(ending)
+            continue
+        pieces.append(text[at : opening.start()])
+        at = end + len(ending) if ending == "-->" else end
+    return "".join((*pieces, text[at:]))

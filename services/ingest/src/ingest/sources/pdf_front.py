@@ -5,7 +5,7 @@ Metadata name the program as often as the paper, so they are believed only where
 
 import re
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import pypdfium2
@@ -19,10 +19,13 @@ from ingest.sources.item import BodyUnreadable, Item, Rejection, find_doi, find_
 from ingest.sources.pdf import opened, page_text
 
 _ABSTRACT = re.compile(
-    r"^[ \t]*(?:abstract|a b s t r a c t|summary|zusammenfassung|résumé|resumen)\b[\s.:\u2014-]*(?P<text>.{100,4000}?)"
-    r"(?=\n\s{0,20}(?:keywords?|key words|index terms|schlüsselwörter|introduction|(?:1|i)[.\s]{1,5}introduction|"
-    r"(?:1[.\s]{1,5})?einleitung|ccs concepts|jel)\b)",
-    re.IGNORECASE | re.DOTALL | re.MULTILINE,
+    r"^[ \t]{0,40}(?:abstract|a b s t r a c t|summary|zusammenfassung|résumé|resumen)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_AFTER_ABSTRACT = re.compile(
+    r"\n\s{0,20}(?:keywords?|key words|index terms|schlüsselwörter|introduction|(?:1|i)[.\s]{1,5}introduction|"
+    r"(?:1[.\s]{1,5})?einleitung|ccs concepts|jel)\b",
+    re.IGNORECASE,
 )
 _JUNK_TITLE = re.compile(
     r"^(untitled|microsoft word|document\d*|.*\.(docx?|tex|dvi|pdf|qxd|indd|rtf|odt)$|\W*$)", re.IGNORECASE
@@ -42,7 +45,9 @@ _DATED = re.compile(
 )
 _STAMP = re.compile(r"arxiv:|https?://|doi\b|@", re.IGNORECASE)
 _METADATA = ("Title", "Author", "Subject", "Keywords", "CreationDate")
+ABSTRACT_CHARACTERS_MIN = 100
 ABSTRACT_CHARACTERS_MAX = 2_000
+ABSTRACT_SEARCHED_CHARACTERS = 4_100
 FIRST_PAGES_CHARACTERS = 20_000
 TITLE_SEARCHED_CHARACTERS = 2_500
 TITLE_LETTERS_MIN = 10
@@ -70,7 +75,6 @@ def identify(index: ScanIndex, path: str) -> None:
         index.reject(Rejection(item=path, reason=error.reason, message=str(error), file_sha256=sha256))
         return
     title = _title(front, path)
-    abstract = _ABSTRACT.search(front.text)
     index.add_item(
         Item(
             name=path,
@@ -79,7 +83,7 @@ def identify(index: ScanIndex, path: str) -> None:
             year=_year(front),
             doi=_doi(front),
             uri=f"sha256:{sha256}",
-            abstract=one_line(abstract["text"], ABSTRACT_CHARACTERS_MAX) if abstract else "",
+            abstract=_abstract(front.text),
             bodies=(path,),
         )
     )
@@ -176,6 +180,15 @@ def _year(front: _Front) -> int | None:
     if found := _DATED.search(front.first_page):
         return int(found["year"])
     return find_year(front.metadata["CreationDate"].removeprefix("D:")[:4])
+
+
+def _abstract(text: str) -> str:
+    """From its heading to what comes next; two searches, since one pattern for both would take minutes on some pages."""
+    for heading in islice(_ABSTRACT.finditer(text), 5):
+        found = text[heading.end() : heading.end() + ABSTRACT_SEARCHED_CHARACTERS].lstrip(" \n\t.:\u2014-")
+        if end := _AFTER_ABSTRACT.search(found, ABSTRACT_CHARACTERS_MIN):
+            return one_line(found[: end.start()], ABSTRACT_CHARACTERS_MAX)
+    return ""
 
 
 def _creators_told(author: str) -> tuple[Creator, ...]:

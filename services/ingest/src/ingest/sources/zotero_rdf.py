@@ -60,7 +60,7 @@ _LEGACY_TYPES = {
         "Manuscript": "manuscript", "Letter": "letter", "Interview": "interview", "Recording": "audioRecording",
     }.items()
 }  # fmt: skip
-_EXTRA_DOI = re.compile(r"^\s*DOI:?\s+(10\..+)$", re.IGNORECASE | re.MULTILINE)
+_EXTRA_DOI = re.compile(r"^[ \t]{0,20}DOI:?[ \t]{1,20}(10\..+)$", re.IGNORECASE | re.MULTILINE)
 _LINKED_URL = "3"
 """`z:linkMode` of an attachment that never had a file."""
 _CONTAINERS_MAX = 8

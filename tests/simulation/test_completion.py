@@ -188,7 +188,7 @@ class Leader:
                     self._publish(parsed)
                     self._world.say(parsed)
                     return
-            documents, chunks = self.projection.listed_counts(state.import_id)
+            documents, chunks = self.projection.counts_to_seal(state)
             self._world.say(
                 ImportSealed(
                     import_id=state.import_id,

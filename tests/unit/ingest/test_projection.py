@@ -356,6 +356,7 @@ def test_whatever_the_order_of_facts_the_counters_equal_the_rows(tmp_path: Path,
                 opened(("embeddings", 0, chance.randrange(9))),
                 chunks_said(parsed_offset=chance.randrange(20), revision=revision, import_id=import_id),
                 ImportResumed(**head(import_id, attempt=2)),
+                sealed(import_id=import_id, attempt=2),
             )
         )
         told.tell(event)
@@ -465,6 +466,24 @@ def test_a_newer_list_of_a_document_replaces_the_older_one(told: Told) -> None:
     assert (told.status.chunks.total, told.status.chunks.stored, told.status.documents.parsed) == (1, 1, 1)
     assert told.status.tokens_billed == 3 + 7
     assert len(ready(told)) == 1
+
+
+def test_a_document_that_a_resume_does_not_find_again_is_waited_for_no_more(told: Told) -> None:
+    """A parser that was upgraded since may know it under another id."""
+    told.tell(
+        parsed("a", text=("p1", "p2")), settled("p1"), parsed("b", bib=("t",)), ImportCancelled(**head())
+    )
+    told.tell(
+        settled("t", document_name="b"), ImportResumed(**head(attempt=2)), parsed("c", bib=("t",), attempt=2)
+    )
+    state = told.projection.find(IMPORT)
+    assert state is not None
+    assert told.projection.counts_to_seal(state) == (2, 2)
+    told.tell(sealed(2, 2, attempt=2))
+    assert (told.status.documents.parsed, told.status.chunks.total, told.status.chunks.stored) == (2, 2, 1)
+    titles = [row.title for row in told.projection.documents(IMPORT, after=0, limit=9)]
+    assert titles == ["Paper b", "Paper c"]
+    everything_counted(told)
 
 
 def test_an_import_of_nothing_completes_with_its_seal(told: Told) -> None:

@@ -32,6 +32,8 @@ from ingest.tables import CODE, OUTCOMES, STORED, SUPERSEDED
 
 ROWS_MAX = 10_000
 """Kept in memory at a time, whatever a batch lists."""
+UNDRIVEN = "parsed_offset IS NOT NULL AND attempt < ? AND (attempt = 0 OR open > 0)"
+"""Documents that an attempt has to list again."""
 _COLUMNS = 'part, chunk_index, listed, outcome, reason, partition, "offset", tokens, reused, content_hash'
 _NOT_MARKED = f"(outcome IS NOT {SUPERSEDED} OR partition IS NOT NULL)"
 _LOST = '"offset" >= (SELECT opened_at FROM places p WHERE p.partition = chunks.partition)'
@@ -156,6 +158,30 @@ class ChunkRows:
             self._db.execute(
                 "DELETE FROM chunks WHERE document_no = ? AND chunk_id = ?", (document.number, chunk_id)
             )
+
+    def drop_undriven(self, import_no: int, attempt: int) -> None:
+        """At the seal: a document that this attempt did not find again is listed no more, so nobody waits for it.
+
+        A parser that was upgraded since may reject it, or know it under another id.
+        """
+        self.write()
+        documents = self._db.execute(
+            f"SELECT number, settled FROM documents WHERE import_no = ? AND {UNDRIVEN}", (import_no, attempt)
+        ).fetchall()
+        counters = self.deltas[import_no]
+        for number, was_settled in documents:
+            for _, outcome, count in outcomes_of(self._db, number):
+                if outcome is not None:
+                    counters[OUTCOMES[outcome].value] -= count
+                counters["total"] -= count
+                counters["unlisted"] += count
+            self._db.execute("UPDATE chunks SET listed = 0 WHERE document_no = ?", (number,))
+            self._db.execute(
+                "UPDATE documents SET parsed_offset = NULL, said_offset = NULL, settled = 0, open = 0 WHERE number = ?",
+                (number,),
+            )
+            counters["parsed"] -= 1
+            counters["settled"] -= was_settled
 
     def _mark_of(self, document_id: DocumentId, part: Part) -> int:
         row = self._db.execute(

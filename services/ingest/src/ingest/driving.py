@@ -273,7 +273,7 @@ class _Drive:
             self._check_not_overtaken()
             now = self._projection.find(self._state.import_id)
             assert now is not None, "it is not overtaken"
-            documents, chunks = self._projection.listed_counts(self._state.import_id)
+            documents, chunks = self._projection.counts_to_seal(self._state)
             sealed = ImportSealed(
                 import_id=self._state.import_id,
                 project_id=self._state.project_id,

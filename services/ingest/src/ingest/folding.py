@@ -22,6 +22,7 @@ from eventlog.events import (
     ImportRefused,
     ImportRequested,
     ImportResumed,
+    ImportSealed,
     Message,
     ProjectCreated,
     ProjectSpaceChanged,
@@ -187,6 +188,8 @@ class Folding:
             case DocumentSettled():
                 if self._is_open(event.store_id):
                     self._chunks.settle_document(row.number, event)
+            case ImportSealed():
+                self._chunks.drop_undriven(row.number, event.attempt)
             case ImportResumed():
                 self._resume(row)
             case _:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from eventlog.events import ChunkOutcome, Part
 from eventlog.ids import DocumentId, ImportId, StoreId
-from ingest.chunk_rows import outcomes_of
+from ingest.chunk_rows import UNDRIVEN, outcomes_of
 from ingest.core import DocumentTally, digest, is_complete
 from ingest.reads import Reads, chunk_counts
 from ingest.state import OPEN, ChunkCounts, Import
@@ -60,12 +60,17 @@ class Prospects(Reads):
         ).fetchone()
         return row is not None
 
-    def listed_counts(self, import_id: ImportId) -> tuple[int, int]:
-        """Documents and chunks that the import lists so far."""
-        row = self._read.execute(
-            "SELECT parsed, total FROM imports WHERE import_id = ?", (import_id.bytes,)
+    def counts_to_seal(self, state: Import) -> tuple[int, int]:
+        """Documents and chunks that the import lists, without those that this attempt did not find again."""
+        number, documents, chunks = self._read.execute(
+            "SELECT number, parsed, total FROM imports WHERE import_id = ?", (state.import_id.bytes,)
         ).fetchone()
-        return (0, 0) if row is None else (row[0], row[1])
+        gone = self._read.execute(
+            f"SELECT number FROM documents WHERE import_no = ? AND {UNDRIVEN}",  # noqa: S608 - a constant
+            (number, state.attempt),
+        ).fetchall()
+        lost = sum(count for (one,) in gone for _, _, count in outcomes_of(self._read, one))
+        return documents - len(gone), chunks - lost
 
     def documents_to_settle(self, limit: int) -> list[DocumentTally]:
         """Documents whose chunks all have an outcome that nobody has said yet."""

@@ -6,6 +6,7 @@ store has flushed it. Everything written is ordered by (revision, attempt), so a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -152,7 +153,7 @@ class Applier:
     async def _check(self, event: ChunkEmbedded) -> None:
         """A vector is only ever stored with vectors of its own space, and only for a project that has the space."""
         try:
-            space = parse_space(event.space)
+            space = _space(event.space)
         except ValueError:
             raise UnprocessableRecord("space_invalid", event.space[:120]) from None
         if str(space) != event.space:
@@ -344,6 +345,9 @@ class Applier:
                     )
             if after is None:
                 return held
+
+
+_space = lru_cache(maxsize=64)(parse_space)
 
 
 def _order(point: Point) -> Order:

@@ -38,6 +38,7 @@ SETTLED_CHUNKS_MAX = 100
 REJECTED_KIND = "rejected_chunk"
 CONCEPT_CHUNK_KIND = "concept_chunk"
 MARKER_KINDS = (REJECTED_KIND, CONCEPT_CHUNK_KIND)
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _ORDER_FIELDS = ("revision", "attempt", "content_hash")
 
 
@@ -204,8 +205,7 @@ def display_name(creator: Creator) -> str:
 def content_hash(vector: bytes, payload: Payload) -> str:
     """The same whatever import brought the point: over the vector and the payload without revision and attempt."""
     said = {key: value for key, value in payload.items() if key not in _ORDER_FIELDS}
-    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(vector + text.encode()).hexdigest()
+    return hashlib.sha256(vector + _JSON.encode(said).encode()).hexdigest()
 
 
 def chunk_payload(event: ChunkEmbedded) -> Payload:

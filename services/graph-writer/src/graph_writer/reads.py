@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from aiohttp import web
 
 from eventlog.errors import RecordGone, TransientFailure
@@ -50,6 +51,8 @@ from graph_writer.words import Keywords
 from graph_writer.writer import Writer
 
 LIMIT_MAX = 100
+TEXT_LENGTH_MAX = 10_000
+DOCUMENTS_MAX = 1_000
 VERIFY_DOCUMENTS_MAX = 200
 BODY_BYTES_MAX = 32 * 1024 * 1024
 Handler = Any
@@ -228,17 +231,23 @@ def _question(body: dict[str, Any]) -> Question:
     vector = base64.b64decode(body.get("vector") or "", validate=True)
     if vector and len(vector) != 4 * space.dims:
         raise ValueError(f"the vector has {len(vector)} bytes, the space {space.dims} dimensions")
-    limit = int(body.get("limit") or 10)
+    if not np.isfinite(np.frombuffer(vector, dtype="<f4")).all():
+        raise ValueError("the vector holds what is no number")
+    limit = 10 if body.get("limit") is None else int(body["limit"])
     if not 1 <= limit <= LIMIT_MAX:
         raise ValueError(f"limit must be 1 to {LIMIT_MAX}")
+    text = body["text"]
+    if not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX:
+        raise ValueError(f"text must be a string of at most {TEXT_LENGTH_MAX} characters")
+    documents = _list({"document_ids": [], **body}, "document_ids", DOCUMENTS_MAX)
     question = Question(
         space=str(body["space"]),
-        text=str(body["text"]),
+        text=text,
         vector=vector,
         limit=limit,
         mode=Mode(body.get("mode") or Mode.HYBRID),
         project_id=UUID(body["project_id"]) if body.get("project_id") else None,
-        document_ids=tuple(UUID(one) for one in body.get("document_ids") or ()),
+        document_ids=tuple(UUID(one) for one in documents),
     )
     if question.mode is Mode.MEANING and not vector:
         raise ValueError("a search by meaning needs a vector")

@@ -165,6 +165,8 @@ def chunk_record(chunk: ChunkExtracted, *, partition: int | None = None) -> NewR
 class Embedder:
     """The process; its data folder and its port are kept over deaths."""
 
+    module = "embedder.app"
+
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
         self._env = env
@@ -190,7 +192,7 @@ class Embedder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "embedder.app"],
+                [sys.executable, "-m", self.module],
                 stderr=log,
                 stdout=log,
                 start_new_session=True,

@@ -277,6 +277,7 @@ class Applier:
             base = paper or plan.paper.payload
             point = Point(id=event.document_id, payload=core.write_marks(base, marks))
             await self._store.upsert(GRAPH.name, [point])
+            await self._opened.look_for_spaces()
         swept = 0
         for part in taken:
             swept += await self._sweep(parsed, plan, part)

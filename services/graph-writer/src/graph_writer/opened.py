@@ -21,6 +21,7 @@ from graph_writer.words import KEYWORDS
 
 GRAPH = Collection(name="graph", dims=2)
 TOPICS = (IMPORTS, EMBEDDINGS)
+COLLECTIONS_MAX = 1_000
 
 _STORE_ID = uuid.uuid5(NAMESPACE, "store")
 _DEAD_LETTERS_ID = uuid.uuid5(NAMESPACE, "dead letters in a row")
@@ -65,12 +66,15 @@ class OpenedStore:
         await self.store.swap(GRAPH.name, [Swap(id=_STORE_ID, field="version", expected=None, new=drawn)])
         found = await self.store.get(GRAPH.name, [_STORE_ID])
         self.id = StoreId(uuid.UUID(found[_STORE_ID].payload["store_id"]))
-        listed, _ = await self.store.scroll(GRAPH.name, Where(kinds=("collection",)), limit=1_000)
-        for point in listed:
-            collection = collection_of(point.payload["space"])
+        for space in await self._listed():
+            collection = collection_of(space)
             await self.store.open(collection)
-            self._spaces[collection.space] = collection
+            self._spaces[space] = collection
         await self.read_positions(partitions)
+
+    async def _listed(self) -> list[str]:
+        listed, _ = await self.store.scroll(GRAPH.name, Where(kinds=("collection",)), limit=COLLECTIONS_MAX)
+        return [point.payload["space"] for point in listed]
 
     async def read_positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, ReadTo]:
         """Reads them anew from the store; the lowest of each partition."""
@@ -102,6 +106,12 @@ class OpenedStore:
                 raise StoreMismatch(f"the log does not hold {where}, which the store has read") from None
             if record_identity(record) != read_to.record_id:
                 raise StoreMismatch(f"the log holds another record at {where} than the store has read")
+
+    async def look_for_spaces(self) -> None:
+        """Those that other writers have made since: a sweep touches every collection."""
+        if self.store.is_shared:
+            for space in await self._listed():
+                await self.ensure_space(space)
 
     async def ensure_space(self, space: str) -> str:
         """The collection of a space; a new one starts where the graph's is. Raises ValueError for no space."""

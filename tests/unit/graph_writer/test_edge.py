@@ -1,0 +1,46 @@
+"""What only the embedded store does: points are sealed in steps, at opening too, so that memory does not grow."""
+
+import uuid
+from pathlib import Path
+
+from graph_writer.stores.edge import STEP, EdgeStore, FolderLock
+from graph_writer.stores.store import Collection, Point
+
+GRAPH = Collection(name="graph", dims=2)
+
+
+async def opened(folder: Path) -> EdgeStore:
+    lock = FolderLock(folder)
+    assert lock.take()
+    store = EdgeStore(folder, lock)
+    await store.open(GRAPH)
+    return store
+
+
+async def write(store: EdgeStore, count: int) -> None:
+    for start in range(0, count, 500):
+        points = [Point(id=uuid.UUID(int=10 + n), payload={"kind": "k"}) for n in range(start, start + 500)]
+        await store.upsert(GRAPH.name, points)
+
+
+def sealed_count(store: EdgeStore) -> int:
+    return int(store._shards[GRAPH.name].shard.info().indexed_vectors_count)
+
+
+async def test_after_each_step_of_writes_what_was_written_is_sealed(tmp_path: Path):
+    store = await opened(tmp_path / "store")
+    await write(store, STEP // 2)
+    assert sealed_count(store) == 0
+    await write(store, STEP // 2)  # the same points: rewrites grow a segment, too
+    assert sealed_count(store) >= STEP // 2
+    await store.close()
+
+
+async def test_what_a_death_left_unsealed_is_sealed_at_opening(tmp_path: Path):
+    store = await opened(tmp_path / "store")
+    await write(store, STEP - 1_000)
+    assert sealed_count(store) == 0
+    await store.close()
+    store = await opened(tmp_path / "store")
+    assert sealed_count(store) >= STEP - 1_000
+    await store.close()

@@ -40,7 +40,12 @@ class OpenAIModel:
         self._secret = api_key
         self._checked = Checker(space.dims)
         self._client = openai.AsyncOpenAI(
-            api_key=api_key or _NO_KEY, base_url=base_url or None, max_retries=0, timeout=timeout_s
+            api_key=api_key or _NO_KEY,
+            base_url=base_url or None,
+            max_retries=0,
+            timeout=timeout_s,
+            # Its usual transport looks at every idle connection for each request, which took a third of our time.
+            http_client=openai.DefaultAioHttpClient(),
         )
         is_shortened = space.model in _SHORTENS and _OWN_DIMS[space.model] != space.dims
         self._more: dict[str, Any] = {"dimensions": space.dims} if is_shortened else {}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from embedder.consumer import Consumer
@@ -264,7 +265,7 @@ def main() -> None:
     configure()
     settings = load(EmbedderSettings)
     try:
-        code = asyncio.run(run(settings))
+        code = uvloop.run(run(settings))
     except WrongSetting as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the operator at the terminal
         code = 2

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import uvloop
 from aiohttp import web
 
 from eventlog import logs
@@ -243,7 +244,7 @@ def main() -> None:
     settings = load(Settings)
     started = time.monotonic()
     try:
-        asyncio.run(run(settings))
+        uvloop.run(run(settings))
     except StoreMismatch as error:
         _log.error("store.refused", reason=error)
         logs_flush()

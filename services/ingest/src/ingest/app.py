@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+import uvloop
 
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.clock import SystemClock
@@ -216,7 +217,7 @@ def main() -> None:
     configure()
     settings = load(IngestSettings)
     try:
-        code = asyncio.run(run(settings))
+        code = uvloop.run(run(settings))
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a setting that only the log could prove wrong
         code = 2

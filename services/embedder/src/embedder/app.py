@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import uvloop
 from aiohttp import web
 
 from embedder.consumer import Consumer
@@ -24,6 +23,7 @@ from embedder.publisher import Publisher
 from embedder.settings import EmbedderSettings
 from embedder.story import Story
 from embedder.worker import WorkerParts
+from eventlog import process
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.clock import SystemClock
 from eventlog.envelope import seal
@@ -265,7 +265,7 @@ def main() -> None:
     configure()
     settings = load(EmbedderSettings)
     try:
-        code = uvloop.run(run(settings))
+        code = process.run(run(settings))
     except WrongSetting as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the operator at the terminal
         code = 2

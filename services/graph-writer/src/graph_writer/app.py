@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import uvloop
 from aiohttp import web
 
-from eventlog import logs
+from eventlog import logs, process
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.clock import SystemClock
 from eventlog.errors import TransientFailure
@@ -244,7 +243,7 @@ def main() -> None:
     settings = load(Settings)
     started = time.monotonic()
     try:
-        uvloop.run(run(settings))
+        process.run(run(settings))
     except StoreMismatch as error:
         _log.error("store.refused", reason=error)
         logs_flush()

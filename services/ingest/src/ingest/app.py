@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-import uvloop
 
+from eventlog import process
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.clock import SystemClock
 from eventlog.envelope import seal
@@ -217,7 +217,7 @@ def main() -> None:
     configure()
     settings = load(IngestSettings)
     try:
-        code = uvloop.run(run(settings))
+        code = process.run(run(settings))
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a setting that only the log could prove wrong
         code = 2

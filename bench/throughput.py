@@ -1,8 +1,9 @@
 """Chunks a second from the request to `ImportCompleted`, and what each costs, with and without the provider's latency.
 
-`python bench/throughput.py [--chunks N]`. The provider is a fake on loopback with 1536 dimensions: so the network and
-the vendor are left out, and everything of ours is in. The ceiling is the run's own: the partition with the most
-texts needs so many requests one after the other, and nothing can be faster than these.
+`python bench/throughput.py [--chunks N …]`: the smallest number without latency, each with it. The provider is a fake
+on loopback with 1536 dimensions: so the network and the vendor are left out, and everything of ours is in. The ceiling
+is the run's own: the partition with the most texts needs so many requests one after the other, and nothing can be
+faster than these.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from eventlog.events import ChunkEmbedded
 from eventlog.topics import EMBEDDINGS, topic_table
 
 TEXTS_PER_REQUEST = 5
+LATENCY_MS = 200
 TO_REACH_PER_S = 1000
 TO_REACH_SHARE = 0.85
 
@@ -55,12 +57,16 @@ async def requests_of_largest_partition(bootstrap: str, import_id: str) -> int:
         await consumer.stop()
 
 
-def measure(folder: Path, corpus: Path, latency_ms: int) -> dict[str, Any]:
+def measure(folder: Path, chunk_count: int, latency_ms: int) -> dict[str, Any]:
+    corpus = folder / f"corpus-{chunk_count}"
+    if not corpus.exists():
+        write_corpus(corpus, chunk_count)
+    name = f"{chunk_count}-{latency_ms}"
     with (
-        fake_provider(latency_ms, folder / f"ledger-{latency_ms}.jsonl") as provider,
-        running_stack(folder / f"data-{latency_ms}", embedding=OPENAI_SPACE, provider=provider) as stack,
+        fake_provider(latency_ms, folder / f"ledger-{name}.jsonl") as provider,
+        running_stack(folder / f"data-{name}", embedding=OPENAI_SPACE, provider=provider) as stack,
     ):
-        imported = stack.import_folder(corpus, f"throughput {latency_ms}", kind="text")
+        imported = stack.import_folder(corpus, f"throughput {name}", kind="text")
         requests = asyncio.run(requests_of_largest_partition(stack.kafka, imported.import_id))
     chunks = imported.chunk_count
     rate = chunks / imported.seconds
@@ -109,28 +115,28 @@ def show(results: list[dict[str, Any]]) -> None:
         ],
     )
     for each in results:
+        name = f"{each['latency_ms']} ms, {each['chunks']['total']} chunks"
         if each["restarted"]:
-            print(f"{each['latency_ms']} ms: died on the way: {', '.join(each['restarted'])}")
+            print(f"{name}: died on the way: {', '.join(each['restarted'])}")
         if each["latency_ms"]:
             reached = (each["share_of_ceiling"] or 0) >= TO_REACH_SHARE
             wanted = f"{TO_REACH_SHARE:.0%} of the ceiling"
         else:
             reached, wanted = each["chunks_per_s"] >= TO_REACH_PER_S, f"{TO_REACH_PER_S} chunks/s"
-        print(f"{each['latency_ms']} ms: {wanted} {'reached' if reached else 'NOT reached'}")
+        print(f"{name}: {wanted} {'reached' if reached else 'NOT reached'}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chunks", type=int, default=10_000)
-    parser.add_argument("--latencies", type=int, nargs="+", default=[0, 200], metavar="MS")
+    parser.add_argument("--chunks", type=int, nargs="+", default=[10_000, 50_000], metavar="N")
     args = parser.parse_args()
-    print_head(f"throughput of about {args.chunks:,} chunks")
+    print_head("throughput from the request to `ImportCompleted`")
+    runs = [(min(args.chunks), 0), *((chunk_count, LATENCY_MS) for chunk_count in sorted(args.chunks))]
     results = []
     try:
         with scratch() as folder:
-            write_corpus(folder / "corpus", args.chunks)
-            for latency_ms in args.latencies:
-                results.append(measure(folder, folder / "corpus", latency_ms))  # noqa: PERF401 - each takes a minute
+            for chunk_count, latency_ms in runs:
+                results.append(measure(folder, chunk_count, latency_ms))
     except BenchFailed as failed:
         print(f"nothing measured: {failed}", file=sys.stderr)
         return 1

@@ -72,7 +72,7 @@ class Library:
                 import_id=import_id,
                 project_id=self.project,
                 attempt=attempt,
-                chunk_id=chunk_id(self._document, "1", index, text),
+                chunk_id=chunk_id(self._document, "1", "full_text", index, text),
                 document_id=self._document,
                 embedding_key=embedding_key(self.project, text),
                 space=space,

@@ -115,7 +115,8 @@ class Library:
 
     def parsed(self, number: int, *, attempt: int, revision: int) -> DocumentParsed:
         document = ids.document_id(self.project, f"doi:{number}")
-        chunks = tuple(ids.chunk_id(document, "1", n, text) for n, text in enumerate(self.documents[number]))
+        texts = enumerate(self.documents[number])
+        chunks = tuple(ids.chunk_id(document, "1", "full_text", n, text) for n, text in texts)
         parts = (
             DocumentPart(part=Part.BIBLIOGRAPHIC, chunk_ids=chunks[:1]),
             DocumentPart(part=Part.FULL_TEXT, chunk_ids=chunks[1:]),

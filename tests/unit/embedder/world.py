@@ -241,7 +241,7 @@ class World:
             import_id=import_id,
             project_id=PROJECT,
             attempt=attempt,
-            chunk_id=chunk_id(DOCUMENT, "1", index, text),
+            chunk_id=chunk_id(DOCUMENT, "1", "full_text", index, text),
             document_id=DOCUMENT,
             embedding_key=embedding_key(PROJECT, text),
             space=space,

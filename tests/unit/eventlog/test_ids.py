@@ -20,7 +20,7 @@ GOLDEN = {
     "import of coordinates": ids.import_id_of_coordinates("import-requests", 0, 17),
     "document": ids.document_id(PROJECT, "doi:10.1000/182"),
     "section": ids.section_id(DOCUMENT, 2, "Results"),
-    "chunk": ids.chunk_id(DOCUMENT, "1", 7, "Some text."),
+    "chunk": ids.chunk_id(DOCUMENT, "1", "full_text", 7, "Some text."),
     "embedding key": ids.embedding_key(PROJECT, "Some text."),
     "concept": ids.concept_id(PROJECT, "Machine  Learning"),
     "author": ids.author_id(PROJECT, "García Márquez", "Gabriel"),
@@ -36,7 +36,7 @@ WRITTEN = {
     "import of coordinates": "d9b5355c-b40e-5ddb-b349-c8ca5b619bcb",
     "document": "285cc58a-a6ab-5613-9249-89b26f11a475",
     "section": "7d1f824c-9bd1-5715-bb6b-9165c7a587dc",
-    "chunk": "4ee2abbe-23e0-5496-8043-634051245170",
+    "chunk": "e01e8e1e-3d0e-563c-a51d-bbebeb68add7",
     "embedding key": "9da063a9-f787-5d5e-a570-83d3c54621e1",
     "concept": "7e43a72c-e0a1-5026-8d4d-f992814fd43a",
     "author": "22bd724a-cc67-5e05-8883-87b17104ca77",
@@ -134,8 +134,10 @@ def test_parts_of_an_id_do_not_run_together():
 
 
 def test_the_same_text_in_another_place_is_another_chunk_with_the_same_embedding_key():
-    assert ids.chunk_id(DOCUMENT, "1", 0, "t") != ids.chunk_id(DOCUMENT, "1", 1, "t")
-    assert ids.chunk_id(DOCUMENT, "1", 0, "t") != ids.chunk_id(DOCUMENT, "2", 0, "t")
+    one = ids.chunk_id(DOCUMENT, "1", "full_text", 0, "t")
+    assert one != ids.chunk_id(DOCUMENT, "1", "full_text", 1, "t")
+    assert one != ids.chunk_id(DOCUMENT, "2", "full_text", 0, "t")
+    assert one != ids.chunk_id(DOCUMENT, "1", "bibliographic", 0, "t")
     assert ids.embedding_key(PROJECT, "t") != ids.embedding_key(ids.project_id("other"), "t")
 
 

@@ -85,7 +85,10 @@ class Content:
         return found + [(TEXT, ChunkKind.PASSAGE, text) for text in self.text or ()]
 
     def chunk_id(self, index: int) -> ids.ChunkId:
-        return ids.chunk_id(self.document_id, "1", index, self._texts()[index][2])
+        texts = self._texts()
+        part, _, text = texts[index]
+        within = sum(one is part for one, _, _ in texts[:index])
+        return ids.chunk_id(self.document_id, "1", part, within, text)
 
     def parsed(self) -> DocumentParsed:
         texts = self._texts()

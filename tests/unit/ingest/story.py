@@ -49,7 +49,7 @@ def document(name: str = "a") -> ids.DocumentId:
 
 
 def chunk(name: str, document_name: str = "a") -> ids.ChunkId:
-    return ids.chunk_id(document(document_name), "1", 0, name)
+    return ids.chunk_id(document(document_name), "1", "full_text", 0, name)
 
 
 def head(import_id: ids.ImportId = IMPORT, attempt: int = 1) -> dict[str, Any]:

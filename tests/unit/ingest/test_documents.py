@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from eventlog.events import Attachment, AttachmentStatus, ChunkKind, Creator, Part, Remark, Tag
-from eventlog.ids import concept_id, document_id, embedding_key, project_id
+from eventlog.ids import ChunkId, concept_id, document_id, embedding_key, project_id
 from ingest import limits
 from ingest.cleaning import clean, html_to_text, one_line
 from ingest.concepts import keyphrases, mentions, name_concepts
@@ -204,6 +204,23 @@ def test_the_same_text_has_the_same_key_in_every_document_and_another_chunk_id()
     _, other = built(replace(ITEM, doi="10.1000/other"))
     assert one[0].embedding_key == other[0].embedding_key == embedding_key(PROJECT, ITEM.title)
     assert one[0].chunk_id != other[0].chunk_id
+
+
+def test_a_text_that_is_abstract_and_passage_is_two_chunks() -> None:
+    _, chunks = built(replace(ITEM, title="", abstract="One sentence.", tags=()), Body(text="One sentence."))
+    alike = [one for one in chunks if one.text == "One sentence."]
+    assert [one.part for one in alike] == [Part.BIBLIOGRAPHIC, Part.FULL_TEXT]
+    assert alike[0].chunk_id != alike[1].chunk_id
+
+
+def test_a_note_more_renames_no_passage() -> None:
+    def passages(item: Item) -> list[ChunkId]:
+        _, chunks = built(item, Body(text="A text.\n\n" * 500))
+        return [one.chunk_id for one in chunks if one.part is Part.FULL_TEXT]
+
+    assert len(passages(ITEM)) > 1
+    item = replace(ITEM, doi="10.1000/x")
+    assert passages(replace(item, notes=(*item.notes, "Again."))) == passages(item)
 
 
 def test_the_content_hash_follows_the_content_and_not_the_export() -> None:

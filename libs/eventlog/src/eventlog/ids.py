@@ -91,8 +91,9 @@ def section_id(document: DocumentId, index: int, title: str) -> SectionId:
     return SectionId(_derive(document, "section", index, title))
 
 
-def chunk_id(document: DocumentId, chunker_version: str, index: int, text: str) -> ChunkId:
-    return ChunkId(_derive(document, "chunk", chunker_version, index, text_sha256(text)))
+def chunk_id(document: DocumentId, chunker_version: str, part: str, index: int, text: str) -> ChunkId:
+    """`index` counts within the part: a tag more does not make other chunks of the passages."""
+    return ChunkId(_derive(document, "chunk", chunker_version, part, index, text_sha256(text)))
 
 
 def embedding_key(project: ProjectId, text: str) -> EmbeddingKey:

@@ -77,11 +77,18 @@ def build(
         item.abstract or (body.text[:CONCEPT_TEXT_CHARACTERS] if body else ""),
     )
     drafts = [*_bibliographic(project, item, named), *(_passages(body, sections) if body else ())]
+    first_passage = sum(draft.part is Part.BIBLIOGRAPHIC for draft in drafts)
     chunk_ids = [
-        ids.chunk_id(document, CHUNKER_VERSION, index, draft.text) for index, draft in enumerate(drafts)
+        ids.chunk_id(
+            document,
+            CHUNKER_VERSION,
+            draft.part,
+            index if index < first_passage else index - first_passage,
+            draft.text,
+        )
+        for index, draft in enumerate(drafts)
     ]
     section_ids = [ids.section_id(document, index, section.title) for index, section in enumerate(sections)]
-    first_passage = sum(draft.part is Part.BIBLIOGRAPHIC for draft in drafts)
     parts = [DocumentPart(part=Part.BIBLIOGRAPHIC, chunk_ids=tuple(chunk_ids[:first_passage]))]
     if body is not None:
         parts.append(DocumentPart(part=Part.FULL_TEXT, chunk_ids=tuple(chunk_ids[first_passage:])))

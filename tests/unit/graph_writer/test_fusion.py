@@ -36,8 +36,16 @@ def test_one_list_alone_keeps_its_scores_and_its_order():
 
 def test_lists_that_cannot_be_scaled_count_as_the_middle():
     ranked = fuse({"meaning": [(A, 0.7)], "words": [(B, 2.0), (C, 2.0)]})
-    assert {one.score for one in ranked} == {0.5}
-    assert [one.id for one in ranked] == [A, B, C], "ties are in the order of ids"
+    assert [(one.id, one.score) for one in ranked] == [
+        (B, pytest.approx(0.65)),
+        (C, pytest.approx(0.65)),
+        (A, pytest.approx(0.35)),
+    ], "ties are in the order of ids"
+
+
+def test_what_the_words_found_weighs_more_than_what_is_as_near_in_meaning():
+    ranked = fuse({"meaning": [(A, 0.9), (B, 0.1)], "words": [(C, 9.0), (D, 1.0)]})
+    assert [one.id for one in ranked] == [C, D, A, B]
 
 
 def test_nothing_found_is_nothing():

@@ -26,7 +26,7 @@ up: ## install, start the stack, serve until Ctrl-C
 	@$(BIN)/paperlog up --data "$(DATA)" --port $(PORT)
 
 test: install ## every test that needs no Docker, end to end through real Kafka too
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 fmt: install ## format the code
 	@$(BIN)/ruff format .

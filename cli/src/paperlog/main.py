@@ -21,8 +21,9 @@ from paperlog import show
 from paperlog.failures import FAILED, INTERRUPTED, WRONG_USAGE, Failure
 from paperlog.graphml import NotAGraph, write_graphml
 from paperlog.importing import Request, request_import, validate_files
+from paperlog.not_used import FIRST_WARNINGS_MAX, WARNINGS_MAX, show_rejections, show_warnings
 from paperlog.plain import json_text, plain, safe_json
-from paperlog.progress import EXIT_CODES, count_of, follow, summary
+from paperlog.progress import EXIT_CODES, follow, summary
 from paperlog.service import DEFAULT_URL, Json, Service
 from paperlog.watching import TERMINAL, statuses
 
@@ -66,7 +67,6 @@ Paths = Annotated[
 KindOption = Annotated[Kind, typer.Option(help="What it is, where that cannot be seen.")]
 PAGE_MAX = 200
 """So many imports the service lists at once."""
-REJECTIONS_MAX = 50
 NODES_MAX = 1_000_000
 """All that the service gives: it has limits of its own, and says so where they cut something."""
 WAIT_HELP = "Follow the import to its end. Default: where messages go to a terminal."
@@ -186,22 +186,13 @@ def _follow(service: Service, import_id: str, *, as_json: bool, is_new: bool = F
         return INTERRUPTED
     assert last is not None, "a watch ends with a status"
     say(summary(last))
-    _show_rejections(service, import_id, last, _err())
+    show_rejections(service, last, _err())
+    show_warnings(service, last, _err(), FIRST_WARNINGS_MAX)
     if last.get("state") == "failed":
         say(f"when the reason is gone: paperlog resume {import_id}")
     if as_json:
         _print_json(last)
     return EXIT_CODES.get(str(last.get("state")), FAILED)
-
-
-def _show_rejections(service: Service, import_id: str, status: Json, to: Console) -> None:
-    count = count_of(status, "documents", "rejected")
-    if not count:
-        return
-    answer = service.get(_of(import_id, "documents"), after="r:0", limit=REJECTIONS_MAX)
-    rejections = answer.get("rejections") or []
-    if rejections:
-        show.print_to(to, show.rejections_table(rejections, count))
 
 
 @app.command()
@@ -229,7 +220,8 @@ def status(import_id: ImportId, url: Url = DEFAULT_URL, as_json: AsJson = False)
         else:
             out = _out()
             show.print_to(out, show.status_table(answer))
-            _show_rejections(service, import_id, answer, out)
+            show_rejections(service, answer, out)
+            show_warnings(service, answer, out, WARNINGS_MAX)
 
 
 @app.command()

@@ -139,6 +139,16 @@ def rejections_table(rejections: Sequence[Json], count: int) -> Table:
     return table
 
 
+def warnings_table(warnings: Sequence[Json]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("warning", no_wrap=True)
+    for name in ("where", "paper", "what"):
+        table.add_column(name, overflow="fold")
+    for each in warnings:
+        table.add_row(*(Text(one_line(each.get(key))) for key in ("code", "subject", "title", "message")))
+    return table
+
+
 def results(answer: Json, query: str) -> Group:
     found = _dicts(answer.get("results"))
     parts: list[Any] = []

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,22 @@ def test_status_names_what_was_rejected_and_how_much_more_there_is(run: Run, ser
     assert "49.pdf" in ran.out
     assert "and 10 more" in ran.out
     assert not [line for line in ran.out.splitlines() if line.endswith(" ")]
+
+
+def test_status_names_the_first_warnings_and_where_the_others_are(run: Run, service: FakeService):
+    service.answers["GET", PATH] = a_status("completed", warnings=23)
+    service.answers["GET", f"{PATH}/warnings"] = {
+        "warnings": [
+            {"code": "attachment_missing", "subject": f"{n}.pdf", "message": "gone\x1b[2J", "title": "Soil"}
+            for n in range(20)
+        ],
+        "next": "20",
+    }
+    ran = run("status", IMPORT_ID)
+    assert service.queries[-1] == {"limit": ["20"]}
+    assert re.search(r"^attachment_missing +19\.pdf +Soil +gone$", ran.out, re.MULTILINE)
+    assert f"and 3 more: {service.url}{PATH}/warnings?limit=200\n" in ran.out
+    assert "\x1b" not in ran.out
 
 
 def test_an_unknown_import_is_a_failure_in_words(run: Run, service: FakeService):

@@ -18,6 +18,7 @@ from ingest.sources.item import (
     find_dois,
     find_isbns,
     find_year,
+    first_warnings,
     identity,
     load_item,
     merge,
@@ -150,6 +151,11 @@ def test_of_too_many_warnings_the_last_says_how_many_more_there_are() -> None:
     cut = bounded(replace(ITEM, warnings=warnings)).warnings
     assert len(cut) == limits.WARNINGS_PER_DOCUMENT_MAX
     assert (cut[-1].code, cut[-1].message) == ("warnings_cut", "and 31 more")
+    assert first_warnings(iter(warnings), "", 80) == warnings
+    assert first_warnings(iter(warnings), "", 79)[-2:] == (
+        warnings[77],
+        Remark(code="warnings_cut", message="and 2 more"),
+    )
 
 
 # --- chunks ------------------------------------------------------------------------------------------------------

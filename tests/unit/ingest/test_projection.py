@@ -47,7 +47,7 @@ from eventlog.events import (
     Remark,
     RequestImport,
 )
-from eventlog.ids import StoreId, import_id_of_key
+from eventlog.ids import ImportId, StoreId, import_id_of_key
 from ingest.projection import Projection, Requested
 from ingest.state import State
 from ingest.tables import is_current
@@ -64,6 +64,15 @@ def told(tmp_path: Path) -> Iterator[Told]:
 
 def ready(told: Told) -> list[str]:
     return [str(tally.document_id) for tally in told.projection.documents_to_settle(10)]
+
+
+def warned(told: Told, import_id: ImportId = IMPORT) -> list[tuple[str, str | None]]:
+    """The codes and titles, as many as the status says there are."""
+    rows = told.projection.warnings(import_id, after=0, limit=100)
+    status = told.projection.status(import_id)
+    assert status is not None
+    assert len(rows) == status.warnings
+    return [(row.code, row.title) for row in rows]
 
 
 def is_complete(told: Told) -> bool:
@@ -513,14 +522,30 @@ def test_a_terminal_fact_ends_an_import_once(told: Told) -> None:
 
 
 def test_warnings_are_those_of_the_newest_lists_and_of_the_seal(told: Told) -> None:
-    one = Remark(code="c", subject="s", message="m")
-    told.tell(replace(parsed("a"), warnings=(one, one)), replace(sealed(1, 0), warnings=(one,)))
-    assert told.status.warnings == 3
+    one, two, three = (Remark(code=code, subject="s", message="m") for code in ("one", "two", "three"))
+    told.tell(replace(parsed("a"), warnings=(one, two)), replace(sealed(1, 0), warnings=(three,)))
+    assert warned(told) == [("one", "Paper a"), ("two", "Paper a"), ("three", None)]
     told.tell(ImportCancelled(**head()), ImportResumed(**head(attempt=2)))
+    assert warned(told) == [("one", "Paper a"), ("two", "Paper a")]
     told.tell(
-        replace(parsed("a", attempt=2), warnings=(one,)), replace(sealed(1, 0, attempt=2), warnings=(one,))
+        replace(parsed("a", attempt=2), warnings=(two,)), replace(sealed(1, 0, attempt=2), warnings=(one,))
     )
-    assert told.status.warnings == 2
+    assert warned(told) == [("two", "Paper a"), ("one", None)]
+
+
+def test_warnings_of_a_document_that_a_later_attempt_does_not_find_go_with_it(told: Told) -> None:
+    one = Remark(code="one", subject="s", message="m")
+    told.tell(replace(parsed("a", text=("p",)), warnings=(one,)), ImportCancelled(**head()))
+    told.tell(ImportResumed(**head(attempt=2)), sealed(0, 0, attempt=2))
+    assert warned(told) == []
+
+
+def test_warnings_of_one_import_are_not_those_of_another(told: Told) -> None:
+    one, two = (Remark(code=code, subject="s", message="m") for code in ("one", "two"))
+    told.tell(replace(sealed(0, 0), warnings=(one,)), requested(OTHER))
+    told.tell(replace(sealed(0, 0, import_id=OTHER), warnings=(two,)))
+    assert warned(told) == [("one", None)]
+    assert warned(told, OTHER) == [("two", None)]
 
 
 # --- commands that nobody decided --------------------------------------------------------------------------------

@@ -187,6 +187,7 @@ async def test_an_unknown_import_is_a_problem_document(world: World):
         ("GET", "/events"),
         ("POST", "/cancel"),
         ("GET", "/documents"),
+        ("GET", "/warnings"),
         ("GET", "/chunks"),
     ):
         answer = await world.http.request(method, f"/api/imports/{project_id('x')}{path}")

@@ -2,6 +2,7 @@
 
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import pytest
@@ -17,10 +18,11 @@ from eventlog.events import (
     ImportSealed,
     Part,
     RefusalReason,
+    Remark,
     RequestImport,
     SettledChunk,
 )
-from eventlog.ids import ChunkId, DocumentId, StoreId, new_import_id
+from eventlog.ids import ChunkId, DocumentId, ImportId, StoreId, new_import_id
 from ingest.http import comparing
 from ingest.projection import Requested
 from ingest.state import ImportStatus
@@ -354,3 +356,41 @@ async def test_many_dead_letters_in_a_row_are_said(world: World):
     made = (await world.ask({"a.pdf": b"a"})).json()
     assert made["waiting"] == "dead_letters"
     assert (await world.http.get("/readyz")).json()["reasons"] == ["graph_writer_dead_letters"]
+
+
+async def test_warnings_are_read_by_name_and_paged(world: World):
+    status = await a_completed_import(world)
+    base: dict[str, Any] = {"project_id": status.project_id, "attempt": 1, "occurred_at": T0}
+    asked = await world.ask({"b.pdf": b"b"}, project="P")
+    base["import_id"] = ImportId(UUID(asked.json()["import_id"]))
+    document = DocumentId(new_import_id())
+    missing = tuple(Remark(code="attachment_missing", subject=f"{n}.pdf", message="gone") for n in range(3))
+    await world.commands.happen(
+        DocumentParsed(
+            **base,
+            document_id=document,
+            revision=1,
+            content_hash="h",
+            parts=(),
+            title="Soil",
+            warnings=missing,
+        ),
+        ImportSealed(
+            **base, document_count=1, chunk_count=0, warnings=(Remark(code="cut", subject="", message="m"),)
+        ),
+    )
+    path, params, pages = f"/api/imports/{base['import_id']}/warnings", {"limit": 2}, []
+    while not pages or pages[-1]["next"]:
+        pages.append((await world.http.get(path, params=params)).json())
+        params["after"] = pages[-1]["next"]
+    assert [len(page["warnings"]) for page in pages] == [2, 2]
+    first, *_, last = (one for page in pages for one in page["warnings"])
+    assert first == {
+        "code": "attachment_missing",
+        "subject": "0.pdf",
+        "message": "gone",
+        "document_id": str(document),
+        "title": "Soil",
+    }
+    assert (last["code"], last["document_id"], last["title"]) == ("cut", None, None)
+    assert (await world.http.get(f"/api/imports/{status.import_id}/warnings")).json()["warnings"] == []

@@ -21,6 +21,7 @@ from rich.text import Text
 from paperlog import show
 from paperlog.failures import FAILED, Failure
 from paperlog.importing import Request, request_import
+from paperlog.not_used import FIRST_WARNINGS_MAX, show_rejections, show_warnings
 from paperlog.plain import one_line, plain
 from paperlog.progress import EXIT_CODES, count_of, follow, summary
 from paperlog.service import Json, Service
@@ -88,9 +89,8 @@ class Demo:
         self.console.print()
         show.print_to(self.console, table)
         self.console.print(summary(last), markup=False, highlight=False)
-        if count := count_of(last, "documents", "rejected"):
-            answer = service.get(f"/api/imports/{last['import_id']}/documents", after="r:0", limit=20)
-            show.print_to(self.console, show.rejections_table(answer.get("rejections") or [], count))
+        show_rejections(service, last, self.console)
+        show_warnings(service, last, self.console, FIRST_WARNINGS_MAX)
 
     def _show_addresses(self, stack: Stack) -> None:
         endpoints = json.loads((stack.data / "endpoints.json").read_text(encoding="utf-8"))

@@ -29,6 +29,7 @@ from eventlog.events import (
 )
 from eventlog.ids import DocumentId
 from ingest.tables import CODE, OUTCOMES, STORED, SUPERSEDED
+from ingest.warning_rows import replace_warnings
 
 ROWS_MAX = 10_000
 """Kept in memory at a time, whatever a batch lists."""
@@ -93,17 +94,17 @@ class ChunkRows:
 
     def list_document(self, import_no: int, offset: int, event: DocumentParsed) -> None:
         document = self._document(import_no, event.document_id)
-        was_listed, was_settled, warnings = self._db.execute(
-            "SELECT parsed_offset IS NOT NULL, settled, warnings FROM documents WHERE number = ?",
+        was_listed, was_settled = self._db.execute(
+            "SELECT parsed_offset IS NOT NULL, settled FROM documents WHERE number = ?",
             (document.number,),
         ).fetchone()
         counters = self.deltas[import_no]
         counters["parsed"] += not was_listed
         counters["settled"] -= was_settled
-        counters["warnings"] += len(event.warnings) - warnings
+        counters["warnings"] += replace_warnings(self._db, import_no, document.number, event.warnings)
         self._db.execute(
             "UPDATE documents SET title = ?, items = ?, parts = ?, revision = ?, parsed_offset = ?, attempt = ?, "
-            "warnings = ?, has_refused = ?, said_offset = NULL, settled = 0 WHERE number = ?",
+            "has_refused = ?, said_offset = NULL, settled = 0 WHERE number = ?",
             (
                 event.title,
                 json.dumps(event.source_items),
@@ -111,7 +112,6 @@ class ChunkRows:
                 event.revision,
                 offset,
                 event.attempt,
-                len(event.warnings),
                 any(one.status is AttachmentStatus.REJECTED for one in event.attachments),
                 document.number,
             ),
@@ -181,6 +181,7 @@ class ChunkRows:
                 (number,),
             )
             counters["parsed"] -= 1
+            counters["warnings"] += replace_warnings(self._db, import_no, number, ())
             counters["settled"] -= was_settled
 
     def _mark_of(self, document_id: DocumentId, part: Part) -> int:

@@ -69,7 +69,6 @@ def evolve(state: Import | None, event: ImportMessage, offset: int) -> Import | 
                 document_count=event.document_count,
                 merged_count=event.merged_count,
                 item_count=event.document_count + event.rejected_count + event.merged_count,
-                warning_count=len(event.warnings),
             )
         case ImportCancelled() if state.is_open:
             return replace(state, state=State.CANCELLED, finished_at=event.occurred_at)
@@ -91,7 +90,6 @@ def evolve(state: Import | None, event: ImportMessage, offset: int) -> Import | 
                 chunks=None,
                 tokens_billed=None,
                 rejected_count=0,
-                warning_count=0,
             )
         case ImportCompleted() if state.is_open:
             return _completed(state, event)

@@ -9,7 +9,6 @@ import shutil
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +39,7 @@ from ingest.parser import (
     read_rejections,
     read_warnings,
 )
-from ingest.sources.item import Rejection
+from ingest.sources.item import Rejection, first_warnings
 from ingest.state import Import
 from ingest.term import SOURCE, Term
 
@@ -268,7 +267,7 @@ class _Drive:
     # --- ending --------------------------------------------------------------------------------------------------
 
     async def _seal(self, summary: ScanSummary) -> None:
-        warnings = tuple(islice(read_warnings(self._scan), WARNINGS_MAX))
+        warnings = first_warnings(read_warnings(self._scan), "", WARNINGS_MAX)
         async with self._term.lock:
             self._check_not_overtaken()
             now = self._projection.find(self._state.import_id)

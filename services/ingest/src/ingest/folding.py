@@ -6,7 +6,7 @@ rows of documents and chunks in `chunk_rows`. An import's row is read once and w
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from eventlog.events import (
     Message,
     ProjectCreated,
     ProjectSpaceChanged,
+    Remark,
     StoreOpened,
     WritingContinued,
     WritingPaused,
@@ -36,6 +37,7 @@ from ingest.chunk_rows import ChunkRows
 from ingest.core import evolve, progress
 from ingest.state import COMPLETE, Import, State
 from ingest.tables import COUNTERS, OUTCOMES, dump_import, dump_source, load_import
+from ingest.warning_rows import replace_warnings
 
 
 @dataclass(slots=True)
@@ -190,6 +192,7 @@ class Folding:
                     self._chunks.settle_document(row.number, event)
             case ImportSealed():
                 self._chunks.drop_undriven(row.number, event.attempt)
+                self._warn(row, event.warnings)
             case ImportResumed():
                 self._resume(row)
             case _:
@@ -239,10 +242,15 @@ class Folding:
         )
         return cursor.rowcount > 0
 
+    def _warn(self, row: _Row, warnings: Sequence[Remark]) -> None:
+        change = replace_warnings(self._db, row.number, None, warnings)
+        self._chunks.deltas[row.number]["warnings"] += change
+
     def _resume(self, row: _Row) -> None:
         """Of an import that was complete everything is asked again, since then it is the store that lacks something."""
         was_complete = row.state.state in COMPLETE
         self._db.execute("DELETE FROM rejections WHERE import_no = ?", (row.number,))
+        self._warn(row, ())
         self._chunks.forget_failures(row.number, is_everything=was_complete)
         if was_complete:
             row.progress = 0.0

@@ -42,6 +42,18 @@ class RejectionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarningRow:
+    """Without a document it is about the library as a whole."""
+
+    number: int
+    code: str
+    subject: str
+    message: str
+    document_id: DocumentId | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkRow:
     """`number` is the document's; a page of chunks is a page of documents' chunks in order."""
 
@@ -125,7 +137,7 @@ class Reads:
                 rejected=state.rejected_count,
             ),
             chunks=state.chunks or chunk_counts(counts),
-            warnings=warnings + state.warning_count,
+            warnings=warnings,
             tokens_billed=tokens if state.tokens_billed is None else state.tokens_billed,
             space=state.space,
             requested_at=state.requested_at,
@@ -209,6 +221,26 @@ class Reads:
         ).fetchall()
         return [
             RejectionRow(number=row[0], item=row[1], reason=DocumentRejectionReason(row[2]), message=row[3])
+            for row in rows
+        ]
+
+    def warnings(self, import_id: ImportId, *, after: int, limit: int) -> list[WarningRow]:
+        rows = self._read.execute(
+            "SELECT w.number, w.code, w.subject, w.message, d.document_id, d.title "
+            "FROM warnings w LEFT JOIN documents d ON d.number = w.document_no "
+            "WHERE w.import_no = (SELECT number FROM imports WHERE import_id = ?) "
+            "AND w.number > ? ORDER BY w.number LIMIT ?",
+            (import_id.bytes, after, limit),
+        ).fetchall()
+        return [
+            WarningRow(
+                number=row[0],
+                code=row[1],
+                subject=row[2],
+                message=row[3],
+                document_id=DocumentId(UUID(bytes=row[4])) if row[4] else None,
+                title=row[5],
+            )
             for row in rows
         ]
 

@@ -66,8 +66,6 @@ class Import:
     document_count: int = 0
     rejected_count: int = 0
     merged_count: int = 0
-    warning_count: int = 0
-    """Of the library as a whole; those of its documents are counted with their rows."""
     finished_at: datetime | None = None
     digest: str | None = None
     problem: str | None = None

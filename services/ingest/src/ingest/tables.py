@@ -14,7 +14,7 @@ from eventlog.events import ChunkOutcome, Source, SourceFile, SourceKind
 from eventlog.ids import ImportId, ProjectId
 from ingest.state import ChunkCounts, Import, State
 
-VERSION = 3
+VERSION = 4
 """A file of another version is thrown away and folded again."""
 
 OUTCOMES = (ChunkOutcome.STORED, ChunkOutcome.REJECTED, ChunkOutcome.DEAD_LETTERED, ChunkOutcome.SUPERSEDED)
@@ -24,7 +24,7 @@ STORED, SUPERSEDED = CODE[ChunkOutcome.STORED], CODE[ChunkOutcome.SUPERSEDED]
 COUNTERS = (
     "parsed", "settled", "warnings", "total", *(one.value for one in OUTCOMES), "reused", "tokens", "unlisted",
 )  # fmt: skip
-"""Of an import: documents listed and settled, their warnings, listed chunks by outcome, and chunks that were settled
+"""Of an import: documents listed and settled, warnings, listed chunks by outcome, and chunks that were settled
 before a list named them."""
 
 TABLES = {
@@ -38,7 +38,7 @@ TABLES = {
     # an `attempt` of 0 is to be driven again, whatever is settled; `has_refused`: one of its files was rejected.
     "documents": "number INTEGER PRIMARY KEY, import_no INTEGER, document_id BLOB, title TEXT, items TEXT, "
     "parts TEXT, revision INTEGER, parsed_offset INTEGER, attempt INTEGER DEFAULT 0, open INTEGER DEFAULT 0, "
-    "said_offset INTEGER, settled INTEGER DEFAULT 0, warnings INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, "
+    "said_offset INTEGER, settled INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, "
     "UNIQUE (import_no, document_id))",
     # By document, so that what is settled together lies together and needs no second index.
     "chunks": "document_no INTEGER, chunk_id BLOB, part TEXT, chunk_index INTEGER, listed INTEGER, outcome INTEGER, "
@@ -49,6 +49,8 @@ TABLES = {
     "marks": "document_id BLOB, part TEXT, revision INTEGER, PRIMARY KEY (document_id, part)) WITHOUT ROWID",
     "rejections": "number INTEGER PRIMARY KEY, import_no INTEGER, item TEXT, reason TEXT, message TEXT, "
     "UNIQUE (import_no, item))",
+    # Of a document, or of the import as a whole where that is null.
+    "warnings": "number INTEGER PRIMARY KEY, import_no INTEGER, document_no INTEGER, code TEXT, subject TEXT, message TEXT)",
     "refusals": "command_id TEXT PRIMARY KEY, problem TEXT, refused_at TEXT) WITHOUT ROWID",
     "paused": "space TEXT PRIMARY KEY, reason TEXT) WITHOUT ROWID",
     "poison": '"offset" INTEGER PRIMARY KEY, reason TEXT, message TEXT)',
@@ -58,6 +60,8 @@ CREATE INDEX imports_open ON imports (state) WHERE state IN ('parsing', 'embeddi
 CREATE INDEX imports_project ON imports (project_id, number);
 CREATE INDEX documents_of_import ON documents (import_no);
 CREATE INDEX documents_by_id ON documents (document_id);
+CREATE INDEX warnings_of_import ON warnings (import_no);
+CREATE INDEX warnings_of_document ON warnings (document_no, import_no);
 CREATE INDEX documents_ready ON documents (number)
     WHERE parsed_offset IS NOT NULL AND open = 0 AND said_offset IS NULL;
 """

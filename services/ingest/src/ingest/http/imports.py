@@ -241,6 +241,30 @@ def _looking(routes: APIRouter, parts: HttpParts, accepting: Accepting, health: 
             raise unknown_import()
         return _documents_page(parts, ImportId(import_id), after, limit)
 
+    @routes.get("/{import_id}/warnings", summary="What of it could not be used, by name, page by page")
+    async def warnings(
+        import_id: PathId,
+        after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 50,
+    ) -> dict[str, Any]:
+        if accepting.status(ImportId(import_id)) is None:
+            raise unknown_import()
+        rows = projection.warnings(ImportId(import_id), after=after, limit=limit + 1)
+        page = rows[:limit]
+        return {
+            "warnings": [
+                {
+                    "code": row.code,
+                    "subject": row.subject,
+                    "message": row.message,
+                    "document_id": str(row.document_id) if row.document_id else None,
+                    "title": row.title,
+                }
+                for row in page
+            ],
+            "next": str(page[-1].number) if len(rows) > limit else None,
+        }
+
     @routes.get("/{import_id}/chunks", summary="Its chunks with their outcome, whole documents at a time")
     async def chunks(
         import_id: PathId,

@@ -8,8 +8,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 from eventlog.events import (
     Attachment,
@@ -198,13 +199,16 @@ def bounded(item: Item) -> Item:
     )
 
 
-def first_warnings(warnings: Sequence[Remark], subject: str) -> tuple[Remark, ...]:
-    """As many as a document may have; the last says how many more there are."""
-    count = len(warnings) - limits.WARNINGS_PER_DOCUMENT_MAX + 1
-    if count <= 1:
-        return tuple(warnings)
-    more = Remark(code="warnings_cut", subject=subject[:200], message=f"and {count} more")
-    return (*warnings[: limits.WARNINGS_PER_DOCUMENT_MAX - 1], more)
+def first_warnings(
+    warnings: Iterable[Remark], subject: str, count_max: int = limits.WARNINGS_PER_DOCUMENT_MAX
+) -> tuple[Remark, ...]:
+    """At most `count_max` of them; where there are more, the last one says how many."""
+    rest = iter(warnings)
+    first = tuple(islice(rest, count_max))
+    count = sum(1 for _ in rest)
+    if not count:
+        return first
+    return (*first[:-1], Remark(code="warnings_cut", subject=subject[:200], message=f"and {count + 1} more"))
 
 
 def _cuts(item: Item) -> Iterator[Remark]:

@@ -196,26 +196,29 @@ def test_a_validation_says_what_is_in_a_folder_and_what_is_wrong_with_it(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("files", "code"),
+    ("files", "code", "where"),
     [
-        ({"a.exe": b"MZ"}, "kind_unknown"),
-        ({"a.rdf": b"no XML"}, "rdf_damaged"),
-        ({"a.rdf": b"<html></html>"}, "rdf_damaged"),
+        ({"a.exe": b"MZ"}, "kind_unknown", ""),
+        ({"a.rdf": b"no XML"}, "rdf_damaged", "a.rdf: line 1, column 1"),
+        ({"a.rdf": b"<html></html>"}, "rdf_damaged", "a.rdf"),
         (
             {"a.rdf": b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF>'},
             "rdf_without_items",
+            "a.rdf",
         ),
-        ({"a.rdf": b""}, "rdf_without_items"),
-        ({"a.json": b'[{"title": "a"'}, "json_damaged"),
-        ({"a.pdf": b""}, "source_empty"),
+        ({"a.rdf": b""}, "rdf_without_items", "a.rdf"),
+        ({"a.json": b'[{"title": "a"'}, "json_damaged", "a.json"),
+        ({"a/config.yaml": b"[", "a/deduplicated.csv": b"title\nA\n"}, "config_damaged", "a/config.yaml"),
+        ({"config.yaml": b"{}", "deduplicated.csv": b'title\n"A'}, "papers_damaged", "deduplicated.csv"),
+        ({"a.pdf": b""}, "source_empty", ""),
     ],
 )
 def test_a_library_of_which_nothing_can_be_used_is_refused_before_it_is_accepted(
-    tmp_path: Path, files: dict[str, bytes], code: str
+    tmp_path: Path, files: dict[str, bytes], code: str, where: str
 ) -> None:
     found = validated(tmp_path, files)
     fatal: list[Problem] = [one for one in found.problems if one.is_fatal]
-    assert [one.code for one in fatal] == [code]
+    assert [(one.code, one.subject) for one in fatal] == [(code, where)]
     assert fatal[0].message
 
 

@@ -321,6 +321,15 @@ def test_xml_that_is_damaged_or_breaks_off_is_refused(tmp_path: Path, data: byte
     assert "export" in str(failed.value)
 
 
+def test_of_damaged_xml_file_line_and_column_are_named(tmp_path: Path) -> None:
+    attached = '<z:Attachment><rdf:resource rdf:resource="files/1/a.pdf"/></z:Attachment>'
+    before, damaged = export(ARTICLE, attached + "</none>").split(b"</none>")
+    with pytest.raises(ScanFailed) as failed:
+        read_now(tmp_path, {"lib/a.rdf": before + b"</none>" + damaged})
+    line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2]) + len("</") + 1
+    assert failed.value.subject == f"lib/a.rdf: line {line}, column {column}"
+
+
 @pytest.mark.parametrize(
     "path", ["../../etc/passwd", "/etc/passwd", "file:///etc/passwd", "files/../../../etc/passwd"]
 )

@@ -104,7 +104,8 @@ class _Drive:
             await self._publish_all()
             await self._seal(summary)
         except ScanFailed as failure:
-            await self._fail(failure.reason, str(failure))
+            where = f"{failure.subject}: " if failure.subject else ""
+            await self._fail(failure.reason, f"{where}{failure}")
         except FileNotFoundError as failure:
             await self._fail(FailureReason.FILES_MISSING, f"the blob store has no {failure}")
         except _Overtaken:

@@ -86,12 +86,15 @@ class Validation:
 
 
 class ScanFailed(Exception):  # noqa: N818 - the name says what happened to the import
-    """Nothing of the library can be used; `code` is one word, the message says what to do."""
+    """Nothing of the library can be used; `code` is one word, `subject` the file and the place in it, where there is
+    one; the message says what to do.
+    """
 
-    def __init__(self, reason: FailureReason, code: str, message: str) -> None:
+    def __init__(self, reason: FailureReason, code: str, message: str, subject: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.code = code
+        self.subject = subject
 
 
 class _FileFailed(Exception):  # noqa: N818 - not an error of ours: a stranger's file
@@ -158,7 +161,9 @@ class Parser:
                 found = await self._look(kind, files, out, files_max=_VALIDATED_FILES_MAX)
                 said = await self._ask_scan({"op": "problems", "out": str(out)})
             except ScanFailed as failure:
-                fatal = Problem(code=failure.code, subject="", message=str(failure), is_fatal=True)
+                fatal = Problem(
+                    code=failure.code, subject=failure.subject, message=str(failure), is_fatal=True
+                )
                 return Validation(kind=kind, items=0, pdfs_found=0, pdfs_missing=0, problems=(fatal,))
         problems = [Problem(**one) for one in said["problems"]]
         items = said["items"] + max(0, said["lone"] - _VALIDATED_FILES_MAX)
@@ -235,7 +240,7 @@ class Parser:
         except _ChildDied as death:
             raise ScanFailed(FailureReason.PARSER_FAILED, death.code, str(death)) from None
         except _FileFailed as error:
-            raise ScanFailed(FailureReason.SOURCE_UNREADABLE, error.code, str(error)) from None
+            raise ScanFailed(FailureReason.SOURCE_UNREADABLE, error.code, str(error), error.path) from None
 
     # --- the child -----------------------------------------------------------------------------------------------
 
@@ -259,7 +264,7 @@ class Parser:
             case "environment":
                 raise TransientFailure(f"the parser cannot work on this machine: {answer['message']}")
             case _:
-                raise _FileFailed(answer["code"], answer["message"], path)
+                raise _FileFailed(answer["code"], answer["message"], answer.get("subject") or path)
 
     async def _answer(self, line: bytes, wall_s: float) -> tuple[dict[str, Any], str]:
         """The answer, and the file that was being read. Raises _ChildDied."""

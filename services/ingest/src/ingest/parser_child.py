@@ -107,7 +107,9 @@ def _explain(error: Exception) -> dict[str, str]:
     while cause is not None:
         match cause:
             case SourceUnreadable():
-                return {"error": "unreadable", "code": cause.code, "message": str(cause)}
+                return {
+                    "error": "unreadable", "code": cause.code, "message": str(cause), "subject": cause.subject
+                }  # fmt: skip
             case BodyUnreadable():
                 return {"error": "unreadable", "code": cause.reason, "message": str(cause)}
             case OSError(errno=errno.EFBIG):

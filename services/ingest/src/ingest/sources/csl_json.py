@@ -101,7 +101,9 @@ def scan(index: ScanIndex, paths: Sequence[str]) -> None:
                 Rejection(item=where, reason=reason, message=str(failure), file_sha256=index.sha256(path))
             )
     if not taken:
-        raise failures[0] if failures else SourceUnreadable("json_without_items", "the list is empty")
+        raise (
+            failures[0] if failures else SourceUnreadable("json_without_items", "the list is empty", paths[0])
+        )
 
 
 def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None]:
@@ -118,7 +120,7 @@ def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None
             if isinstance(value, dict) and len(left_out) < _KEYS_NAMED_MAX:
                 left_out.update(value.keys() - _KEPT)
     except SourceUnreadable as error:
-        failure = error
+        failure = error.within(path)
     for key, count in sorted(left_out.items())[:_KEYS_NAMED_MAX]:
         message = f"{count} values were left out: no part of a document holds them"
         index.warn(Remark(code="field_not_kept", subject=one_line(key, 200), message=message))

@@ -76,11 +76,19 @@ class Rejection:
 
 
 class SourceUnreadable(Exception):  # noqa: N818 - the name says what a user is told
-    """Nothing of the source can be used; `code` is one word, the message says what to do."""
+    """Nothing of the source can be used; `code` is one word, the message says what to do.
 
-    def __init__(self, code: str, message: str) -> None:
+    `subject` is the file, with the place in it where that is known.
+    """
+
+    def __init__(self, code: str, message: str, subject: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.subject = subject
+
+    def within(self, path: str) -> "SourceUnreadable":
+        """The same, said by somebody who knows the file."""
+        return SourceUnreadable(self.code, str(self), f"{path}: {self.subject}" if self.subject else path)
 
 
 class BodyUnreadable(Exception):  # noqa: N818 - the name says what happened to the file

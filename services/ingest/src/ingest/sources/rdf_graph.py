@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from xml.parsers import expat
 
 import pyoxigraph
 
@@ -19,8 +20,8 @@ from ingest.sources.item import SourceUnreadable
 BASE = "paperlog://library/"
 """What relative names stand on: those that carry it belong to one file alone."""
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-FILE = RDF + "paperlogFile"
-"""Stands for the element `rdf:resource`, with which Zotero names a file."""
+FILE = RDF + "paperlog"
+"""Stands for the element `rdf:resource`, with which Zotero names a file; as long, so that columns stay true."""
 
 _RESOURCE_OPEN = re.compile(rb"<(/?)rdf:resource(?=[\s>/])")
 _FORBIDDEN = re.compile(rb"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -71,7 +72,7 @@ class _Guarded(io.RawIOBase):
         last = text.rfind(b"<")
         cut = last if not self._has_ended and last >= 0 and len(text) - last < _NAME_BYTES else len(text)
         self._pending = text[cut:]
-        self._ready = _RESOURCE_OPEN.sub(rb"<\1rdf:paperlogFile", text[:cut])
+        self._ready = _RESOURCE_OPEN.sub(rb"<\1rdf:paperlog", text[:cut])
 
 
 class Graph:
@@ -103,11 +104,12 @@ class Graph:
         except SyntaxError as error:
             said = one_line(str(error), 200)
             message = f"it is not RDF that can be read ({said}); export it again from Zotero"
-            raise SourceUnreadable("rdf_damaged", message) from None
+            raise SourceUnreadable("rdf_damaged", message, _damaged_at(file)) from None
         if count and not guarded.is_whole:
             raise SourceUnreadable(
                 "rdf_damaged",
                 "it is no RDF export, or breaks off before its end; export it again from Zotero",
+                _damaged_at(file),
             )
         self._db.execute("CREATE INDEX by_subject ON triples (subject, predicate)")
         self._db.execute("CREATE INDEX by_object ON triples (object, predicate) WHERE NOT is_literal")
@@ -201,6 +203,16 @@ class Graph:
             (as_object(subject), predicate),
         )
         return [row[0] for row in rows]
+
+
+def _damaged_at(file: IO[bytes]) -> str:
+    """Line and column at which the file stops being XML, which pyoxigraph does not tell; empty where it does not."""
+    file.seek(0)  # `_Guarded` stands before this parser too: no DTD and no entities reach it.
+    try:
+        expat.ParserCreate().ParseFile(io.BufferedReader(_Guarded(file), _READ_BYTES))
+    except expat.ExpatError as error:
+        return f"line {error.lineno}, column {error.offset + 1}"
+    return ""
 
 
 def as_subject(value: str) -> str:

@@ -65,7 +65,7 @@ def scan(index: ScanIndex) -> None:
     assert local is not None
     count, failure = _scan_rows(index, table, local)
     if not count:
-        raise failure or SourceUnreadable("papers_empty", f"{table} has no rows")
+        raise failure or SourceUnreadable("papers_empty", "it has no rows", table)
     if failure is not None:
         reason = DocumentRejectionReason.FILE_DAMAGED
         where = f"{table}: after row {count}"
@@ -82,12 +82,14 @@ def _scan_rows(index: ScanIndex, table: str, local: Path) -> tuple[int, SourceUn
     try:
         for count, row in enumerate(_rows(local), start=1):
             if count > limits.ITEMS_MAX:
-                return count - 1, SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} rows")
+                return count - 1, SourceUnreadable(
+                    "items_too_many", f"more than {limits.ITEMS_MAX} rows", table
+                )
             if count == 1:
                 _name_columns_left_out(index, row)
             _add(index, row, f"{table}: row {count}", pdfs)
     except SourceUnreadable as error:
-        return count, error
+        return count, error.within(table)
     return count, None
 
 
@@ -115,18 +117,18 @@ def _check_config(index: ScanIndex, config: str) -> None:
     local = index.local(config)
     assert local is not None
     if index.size_bytes(config) > CONFIG_BYTES_MAX:
-        raise SourceUnreadable("config_damaged", f"{config} is larger than a configuration")
+        raise SourceUnreadable("config_damaged", "it is larger than a configuration", config)
     text = local.read_text(encoding="utf-8", errors="replace")
     try:
         # Aliases could make a small file huge; a project file needs none.
         has_alias = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
         found = None if has_alias else yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise SourceUnreadable("config_damaged", f"{config} is not YAML that can be read") from None
+        raise SourceUnreadable("config_damaged", "it is not YAML that can be read", config) from None
     if has_alias:
-        raise SourceUnreadable("config_damaged", f"{config} uses YAML aliases, which are not followed")
+        raise SourceUnreadable("config_damaged", "it uses YAML aliases, which are not followed", config)
     if not isinstance(found, dict):
-        raise SourceUnreadable("config_damaged", f"{config} is not a mapping of settings")
+        raise SourceUnreadable("config_damaged", "it is not a mapping of settings", config)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

@@ -101,6 +101,8 @@ def scan(index: ScanIndex, rdf: str, work: Path) -> None:
         with local.open("rb") as file:
             graph.load(file)
         _Reader(index, graph, rdf).read()
+    except SourceUnreadable as error:
+        raise error.within(rdf) from None
     finally:
         graph.close()
         path.unlink(missing_ok=True)

@@ -210,7 +210,8 @@ async def test_paths_are_read_under_allowed_roots_only(tmp_path):
 
 async def test_without_allowed_roots_no_path_is_read(world: World, tmp_path):
     answer = await world.http.post("/api/imports", json={"paths": [str(tmp_path)]})
-    assert (answer.status_code, answer.json()["code"]) == (503, "paths_not_allowed")
+    assert (answer.status_code, answer.json()["code"]) == (403, "paths_not_allowed")
+    assert not answer.json()["retryable"]
 
 
 # --- the page, the description, the settings ---------------------------------------------------------------------

@@ -222,7 +222,7 @@ async def _from_paths(paths: Sequence[str], parts: HttpParts) -> tuple[tuple[Sou
     roots = parts.settings.allowed_roots
     if not roots:
         raise Problem(
-            503,
+            403,
             "paths_not_allowed",
             "This service reads no paths of its own machine: no folder is allowed.",
             "Set PAPERLOG_ALLOWED_ROOTS, or send the files.",

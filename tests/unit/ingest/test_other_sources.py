@@ -8,7 +8,14 @@ from tests.unit.ingest.libraries import Read, read_now, validated
 from tests.unit.ingest.pdf_makers import SAYS, TEXT
 from tests.unit.ingest.raw_pdf import a_page
 
-from eventlog.events import AttachmentStatus, ChunkKind, CreatorRole, DocumentRejectionReason, SourceKind
+from eventlog.events import (
+    AttachmentStatus,
+    ChunkKind,
+    CreatorRole,
+    DocumentRejectionReason,
+    Remark,
+    SourceKind,
+)
 from ingest import limits
 from ingest.parser import ScanFailed
 
@@ -210,6 +217,19 @@ def test_a_column_that_no_document_holds_is_named(tmp_path: Path) -> None:
     files = {"config.yaml": b"project: {}\n", "relevant_papers.csv": b"title,citations,year\nA,7,2020\n"}
     assert [(one.code, one.subject) for one in read_now(tmp_path, files).warnings] == [
         ("field_not_kept", "citations")
+    ]
+
+
+def test_cells_that_stand_under_no_column_are_named(tmp_path: Path) -> None:
+    table = b"title,year\nA,2020,,\nB,2021,more, ,and more\nC\n"
+    read = read_now(tmp_path, {"config.yaml": b"project: {}\n", "relevant_papers.csv": table})
+    assert [one.title for one in read.documents.values()] == ["A", "B", "C"]
+    assert [one for document in read.documents.values() for one in document.warnings] == [
+        Remark(
+            code="cells_not_kept",
+            subject="relevant_papers.csv: row 2",
+            message="2 cells beyond the last column were left out, “more” first",
+        )
     ]
 
 

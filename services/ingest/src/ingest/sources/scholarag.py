@@ -80,14 +80,15 @@ def _scan_rows(index: ScanIndex, table: str, local: Path) -> tuple[int, SourceUn
     pdfs = _Pdfs(index)
     count = 0
     try:
-        for count, row in enumerate(_rows(local), start=1):
+        for count, (row, surplus) in enumerate(_rows(local), start=1):
             if count > limits.ITEMS_MAX:
                 return count - 1, SourceUnreadable(
                     "items_too_many", f"more than {limits.ITEMS_MAX} rows", table
                 )
             if count == 1:
                 _name_columns_left_out(index, row)
-            _add(index, row, f"{table}: row {count}", pdfs)
+            name = f"{table}: row {count}"
+            _add(index, row, name, pdfs, _left_out(name, surplus))
     except SourceUnreadable as error:
         return count, error.within(table)
     return count, None
@@ -131,16 +132,23 @@ def _check_config(index: ScanIndex, config: str) -> None:
         raise SourceUnreadable("config_damaged", "it is not a mapping of settings", config)
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def _left_out(name: str, surplus: list[str]) -> tuple[Remark, ...]:
+    cells = [one_line(cell, 100) for cell in surplus if cell.strip()]
+    if not cells:
+        return ()
+    message = f"{len(cells)} cells beyond the last column were left out, “{cells[0]}” first"
+    return (Remark(code="cells_not_kept", subject=name, message=message),)
+
+
+def _rows(path: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Each row by its columns' names, and its cells that stand under none."""
     csv.field_size_limit(limits.ITEM_CHARACTERS_MAX)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
+            row: dict[Any, Any]
             for row in csv.DictReader((line.replace("\x00", "") for line in file), strict=True):
-                yield {
-                    str(key).strip().casefold(): str(value or "").strip()
-                    for key, value in row.items()
-                    if key is not None and not isinstance(value, list)
-                }
+                surplus = row.pop(None, [])
+                yield {key.strip().casefold(): (value or "").strip() for key, value in row.items()}, surplus
         except csv.Error as error:
             raise SourceUnreadable(
                 "papers_damaged", f"the table breaks off or is wrong ({error}); save it again as CSV"
@@ -151,7 +159,9 @@ def _first(row: dict[str, str], *keys: str) -> str:
     return next((row[key] for key in keys if row.get(key)), "")
 
 
-def _add(index: ScanIndex, row: dict[str, str], name: str, pdfs: "_Pdfs") -> None:
+def _add(
+    index: ScanIndex, row: dict[str, str], name: str, pdfs: "_Pdfs", left_out: tuple[Remark, ...]
+) -> None:
     decision = _first(row, "decision", "final_decision", "screening_decision").casefold()
     title = _first(row, "title")
     if decision in _EXCLUDED:
@@ -192,7 +202,7 @@ def _add(index: ScanIndex, row: dict[str, str], name: str, pdfs: "_Pdfs") -> Non
             ),
             attachments=attachments,
             bodies=() if pdf is None else (pdf,),
-            warnings=warnings,
+            warnings=(*left_out, *warnings),
         )
     )
 

@@ -211,6 +211,22 @@ def test_an_example_comes_back_from_its_record_as_it_was(cls: type[Message]):
     assert envelope.source == "urn:paperlog:test"
 
 
+@pytest.mark.parametrize(
+    ("named", "subject"),
+    [
+        ({"idempotency_key": "k", "project_name": "Soil"}, "k"),
+        ({"idempotency_key": None, "project_name": "Soil"}, "Soil"),
+        ({"idempotency_key": None, "project_name": "", "space": "local/wordllama@256:1"}, "import"),
+    ],
+)
+def test_a_request_that_has_no_id_yet_is_about_its_key_or_its_project(named: dict[str, Any], subject: str):
+    whole = next(example(cls) for cls in MESSAGES if cls.__name__ == "RequestImport")
+    message = replace(whole, **{"import_id": None, "space": None, **named})
+    new = seal(SCHEMAS, message, topic=IMPORT_REQUESTS, source="urn:paperlog:test")
+    assert dict(new.headers)["ce_subject"].decode() == subject
+    assert unseal(SCHEMAS, as_record(new)).event == message
+
+
 def test_a_time_of_another_zone_is_the_same_moment_and_a_time_without_zone_is_refused():
     message = example(MESSAGES[1])
     elsewhere = message.occurred_at.astimezone(timezone(timedelta(hours=5)))

@@ -615,7 +615,12 @@ MESSAGES: tuple[type[Message], ...] = COMMANDS + EVENTS
 
 
 def subject_of(message: Message) -> str:
-    """What the fact is about: chunk, document, import, space or store; it is `ce_subject`."""
+    """What the fact is about: chunk, document, import, space or store; it is `ce_subject`.
+
+    A request whose import has no id yet is about what its producer calls it: its key, or else its project.
+    """
+    if isinstance(message, RequestImport) and message.import_id is None:
+        return message.idempotency_key or message.project_name or "import"
     for name in ("chunk_id", "document_id", "import_id", "space", "store_id"):
         value: UUID | str | None = getattr(message, name, None)
         if value is not None:

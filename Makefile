@@ -18,7 +18,7 @@ help: ## print this
 run: ## install, start the stack, import LIBRARY (or our small one), search in it, serve until Ctrl-C
 	@.ci/preflight --port $(PORT) --library "$(LIBRARY)"
 	@$(MAKE) --no-print-directory install
-	@$(BIN)/python -m paperlog.up.demo --data "$(DATA)" --port $(PORT) "$(LIBRARY)"
+	@$(BIN)/python -m paperlog.up --data "$(DATA)" --port $(PORT) "$(LIBRARY)"
 
 up: ## install, start the stack, serve until Ctrl-C
 	@.ci/preflight --port $(PORT)

@@ -72,7 +72,7 @@ class _Run:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / f"run-{time.monotonic_ns()}.said"
-        argv = [sys.executable, "-m", "paperlog.up.demo", "--data", str(folder / "var"), "--port", "0"]
+        argv = [sys.executable, "-m", "paperlog.up", "--data", str(folder / "var"), "--port", "0"]
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
                 [*argv, str(LIBRARY)],

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import networkx as nx
 import pytest
@@ -279,6 +280,24 @@ def test_ctrl_c_leaves_the_import_running_and_says_how_to_watch_it(service: Fake
     assert f"paperlog cancel {IMPORT_ID}" in err
     assert "Traceback" not in err
     assert not any(path.endswith("/cancel") for path in service.said("POST"))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [str(Path(sys.executable).with_name("paperlog")), "imports"],
+        [sys.executable, "-m", "paperlog.up", "library", "--data", "var", "--port", "0"],
+    ],
+)
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(tmp_path: Path, argv: list[str]):
+    (tmp_path / "rich").mkdir()
+    pressed = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(20)"
+    (tmp_path / "rich" / "__init__.py").write_text(pressed)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(
+        argv, check=False, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=20
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(service: FakeService):

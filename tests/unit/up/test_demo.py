@@ -1,9 +1,23 @@
+"""What `make run` shows, and that it shows nothing after the last word."""
+
+import io
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from paperlog.up.demo import _rows, _searches
+import pytest
+from rich.console import Console
+from tests.unit.cli.fake_service import DROP, a_status, fake_service, wait_until
+
+from paperlog.up import command
+from paperlog.up.demo import Demo, _rows, _searches
 from paperlog.up.memory import resident_mb
 
 GRAPH = {
@@ -61,3 +75,44 @@ def test_memory_counts_what_a_process_has_started_and_leaves_out_who_is_gone():
         assert child.stdout is not None
         child.stdout.readline()
         assert resident_mb({"me": os.getpid()})["me"] > mine["me"] + 50
+
+
+def test_what_is_shown_ends_with_the_stack_and_before_its_last_word(tmp_path: Path):
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-")
+    out, is_stopping = io.StringIO(), threading.Event()
+    with fake_service() as service:
+        service.answers["POST", "/api/imports"] = {**a_status(), "is_new": True}
+        service.streams = [[("1", "status", a_status()), DROP]]
+        service.before = lambda _, path: DROP if path.endswith("/events") and not service.streams else None
+        stack: Any = SimpleNamespace(http=service.url, data=tmp_path)
+        watch: Any = SimpleNamespace(is_ready=True, reasons=())
+        demo = Demo(tmp_path / "a.pdf", Console(file=out, force_terminal=True))
+        progress = command._Progress(stack, watch, is_stopping.is_set, demo)
+        progress.tick()
+        wait_until(lambda: bool(service.last_event_ids) and "embedding" in out.getvalue())
+        is_stopping.set()
+        progress.end()
+    assert progress.showing is not None
+    assert not progress.showing.is_alive()
+    assert "serving" not in out.getvalue()
+    assert demo.exit_code == 0
+
+
+def test_stopped_is_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+
+    def show(_stack: object, is_stopping: Callable[[], bool]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        wait_until(is_stopping)
+        with suppress(AssertionError):  # it is not said as long as something is shown
+            wait_until(lambda: said[-1] == "stopped", timeout_s=0.3)
+        said.append("shown")
+
+    monkeypatch.setattr(command, "say", said.append)
+    with fake_service() as service:
+        service.answers["GET", "/readyz"] = {"ready": True, "reasons": []}
+        stack: Any = SimpleNamespace(
+            http=service.url, data=tmp_path, build=lambda _: None, add_embedders=lambda *_: None
+        )
+        assert command._run(stack, show) == 0
+    assert said[-2:] == ["shown", "stopped"]

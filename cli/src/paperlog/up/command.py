@@ -24,6 +24,8 @@ from paperlog.up.watch import IngestWatch
 
 FAILED = 1
 NOT_READY_SAID_EVERY_S = 20.0
+SHOWN_S_MAX = 5.0
+"""How long what `on_ready` shows may take to notice that the stack was stopped."""
 
 OnReady = Callable[[Stack, Callable[[], bool]], None]
 """Gets the stack, and what tells whether it is being stopped."""
@@ -119,6 +121,7 @@ class _Progress:
     started: float = field(default_factory=time.monotonic)
     said_at: float = field(default_factory=time.monotonic)
     was_ready: bool = False
+    showing: threading.Thread | None = None
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -127,12 +130,18 @@ class _Progress:
             say(f"ready at {self.stack.http} after {now - self.started:.1f} s; Ctrl-C stops it")
             if self.on_ready is not None:
                 arguments = (self.stack, self.is_stopping)
-                threading.Thread(target=self.on_ready, args=arguments, daemon=True).start()
+                self.showing = threading.Thread(target=self.on_ready, args=arguments, daemon=True)
+                self.showing.start()
         elif not self.was_ready and now - self.said_at > NOT_READY_SAID_EVERY_S:
             self.said_at = now
             say(
                 f"not ready yet: {', '.join(self.watch.reasons) or 'Kafka starts'}; logs are in {self.stack.logs}"
             )
+
+    def end(self) -> None:
+        """Nothing is shown after the last word."""
+        if self.showing is not None:
+            self.showing.join(timeout=SHOWN_S_MAX)
 
 
 def _run(stack: Stack, on_ready: OnReady | None) -> int:
@@ -164,4 +173,5 @@ def _run(stack: Stack, on_ready: OnReady | None) -> int:
         return supervisor.run(each_tick)
     finally:
         watch.stop()
+        progress.end()
         say("stopped")

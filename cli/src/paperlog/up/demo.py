@@ -35,6 +35,10 @@ RESULTS_SHOWN = 2
 _GRAPH_NODES_MAX = 5000
 
 
+class _Stopping(Exception):  # noqa: N818 - not an error: somebody pressed Ctrl-C
+    pass
+
+
 @dataclass(slots=True)
 class Demo:
     library: Path
@@ -44,18 +48,24 @@ class Demo:
     def __call__(self, stack: Stack, is_stopping: Callable[[], bool]) -> None:
         """Runs in a thread of its own while the stack serves; what fails is said, and the stack goes on."""
 
-        def say_unless_stopping(text: str) -> None:
-            if not is_stopping():
-                say(plain(text))
+        def say_or_end(text: str) -> None:
+            # Who has to wait for the service says so; one that is being stopped is waited for by nobody.
+            if is_stopping():
+                raise _Stopping
+            say(plain(text))
 
         try:
-            with Service(stack.http, say=say_unless_stopping) as service:
-                self._show(stack, service, say_unless_stopping)
+            with Service(stack.http, say=say_or_end) as service:
+                self._show(stack, service, say_or_end)
+        except _Stopping:
+            return
         except Failure as failure:
+            if is_stopping():
+                return
             self.exit_code = FAILED
             for words in (failure.what, failure.why, failure.todo):
                 if words:
-                    say_unless_stopping(words)
+                    say(plain(words))
         if not is_stopping():
             self._show_addresses(stack)
 
@@ -162,7 +172,3 @@ def main() -> int:
     code = up(wanted.data, wanted.port, "local", on_ready=demo)
     demo.console.show_cursor()  # The progress display may have been cut short.
     return code or demo.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -46,7 +46,9 @@ class Refused(Failure):
 def _reasons(title: str, problem: Mapping[str, Any]) -> list[str]:
     detail = str(problem.get("detail") or "")
     problems = _list(problem, "problems")
-    lines = [] if detail in {title, *(each.get("message") for each in problems)} else [detail]
+    messages = [str(each.get("message") or "") for each in problems]
+    is_said_below = any(message in detail for message in messages if message)
+    lines = [] if detail == title or is_said_below else [detail]
     for each in problems:
         subject, message = str(each.get("subject") or ""), str(each.get("message") or "")
         lines.append(f"{subject}: {message}" if subject else message)

@@ -1,5 +1,6 @@
 """Search, graph, verify and resume: what is asked of the neighbours, and what is said when they are away."""
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -24,6 +25,7 @@ from eventlog.events import (
 )
 from eventlog.ids import ChunkId, DocumentId, ImportId, StoreId, new_import_id
 from ingest.http import comparing
+from ingest.http.health import STILL_AFTER_S
 from ingest.projection import Requested
 from ingest.state import ImportStatus
 
@@ -356,6 +358,27 @@ async def test_many_dead_letters_in_a_row_are_said(world: World):
     made = (await world.ask({"a.pdf": b"a"})).json()
     assert made["waiting"] == "dead_letters"
     assert (await world.http.get("/readyz")).json()["reasons"] == ["graph_writer_dead_letters"]
+
+
+async def test_an_import_that_stands_still_beside_a_letter_of_nobody_waits_for_the_dead_letters(world: World):
+    made = (await world.ask({"a.pdf": b"a"}, project="P")).json()
+    import_id = ImportId(UUID(made["import_id"]))
+    base: dict[str, Any] = {"import_id": import_id, "project_id": UUID(made["project_id"]), "attempt": 1}
+
+    async def waiting() -> str | None:
+        return (await world.http.get(f"/api/imports/{import_id}")).json()["waiting"]
+
+    world.nameless_letter_at = T0
+    world.clock.advance(STILL_AFTER_S)
+    assert await waiting() is None, "it is being parsed, which may take long"
+    sealed = ImportSealed(**base, occurred_at=world.clock.now(), document_count=1, chunk_count=1)
+    await world.commands.happen(sealed)
+    world.clock.advance(STILL_AFTER_S - 1)
+    assert await waiting() is None, "something may be on its way"
+    world.clock.advance(1)
+    assert await waiting() == "dead_letters"
+    world.nameless_letter_at = T0 - timedelta(seconds=1)
+    assert await waiting() is None, "a letter from before the import is none of it"
 
 
 async def test_warnings_are_read_by_name_and_paged(world: World):

@@ -148,6 +148,7 @@ class World:
         self.clock = ManualClock(T0)
         self.log_reasons: list[str] = []
         self.damages = 0
+        self.nameless_letter_at: datetime | None = None
         self.app = build_app(
             HttpParts(
                 settings=self.settings,
@@ -159,6 +160,7 @@ class World:
                 schemas=Schemas(schemas_dir()),
                 client=httpx.AsyncClient(transport=httpx.MockTransport(self.neighbours.handle)),
                 log_reasons=lambda: self.log_reasons,
+                has_nameless_letter=self._has_nameless_letter,
                 on_damage=self._on_damage,
             )
         )
@@ -166,6 +168,10 @@ class World:
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
             base_url="http://127.0.0.1:8800",
         )
+
+    async def _has_nameless_letter(self, space: str, at: datetime) -> bool:
+        assert space == LOCAL
+        return self.nameless_letter_at is not None and self.nameless_letter_at >= at
 
     def _on_damage(self) -> None:
         self.damages += 1

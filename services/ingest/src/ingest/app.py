@@ -29,6 +29,7 @@ from ingest.fold import Fold
 from ingest.http import HttpParts, build_app
 from ingest.leader import Leader
 from ingest.library import local_files
+from ingest.nameless import NamelessLetters
 from ingest.parser import Parser, Validation
 from ingest.projection import Projection
 from ingest.settings import IngestSettings
@@ -150,6 +151,7 @@ async def run(settings: IngestSettings) -> int:
                 client=client,
                 log_reasons=log_reasons,
                 go_on=go_on,
+                has_nameless_letter=NamelessLetters(log, log.names).any_since,
                 is_stopping=stopping.is_set,
                 on_damage=damaged.set,
             )

@@ -95,6 +95,8 @@ class Projection(Prospects):
                 [(one.offset, one.reason, one.message) for one in poison],
             )
             _set(db, "position", position)
+            if events:
+                _set(db, "moved_at", events[-1][1].occurred_at.isoformat())
             if poison_in_a_row != self.poison_in_a_row:
                 _set(db, "poison_in_a_row", poison_in_a_row)
             if last is not None:

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from eventlog.events import ChunkOutcome, ChunkRejectionReason, DocumentRejectionReason, Part, Source
@@ -88,6 +89,11 @@ class Reads:
     def meta(self, key: str) -> str | int | None:
         row = self._read.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
+
+    def moved_at(self) -> datetime | None:
+        """When the last fact came that is folded; null before the first."""
+        value = self.meta("moved_at")
+        return None if value is None else datetime.fromisoformat(str(value))
 
     def status(self, import_id: ImportId) -> ImportStatus | None:
         row = self._read.execute(f"{_STATUS} WHERE import_id = ?", (import_id.bytes,)).fetchone()

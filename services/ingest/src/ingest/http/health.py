@@ -11,15 +11,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ingest.http.parts import HttpParts
 from ingest.neighbours import ReadinessCache
-from ingest.state import ImportStatus
+from ingest.state import ImportStatus, State
 
 NO_EMBEDDER_AFTER_S = 10.0
 """A restarting embedder is back sooner than this; then nobody need hear of it."""
+STILL_AFTER_S = 120.0
+"""So long after the last fact of any import nothing is on its way: a request to a provider is given up after 60 s."""
 
 
 class Health:
     def __init__(self, parts: HttpParts, ready: ReadinessCache) -> None:
         self._settings = parts.settings
+        self._projection = parts.projection
+        self._clock = parts.clock
+        self._has_nameless_letter = parts.has_nameless_letter
         self._log_reasons = parts.log_reasons
         self._ready = ready
         self._graph_writer = str(parts.settings.graph_writer_url).rstrip("/")
@@ -53,7 +58,19 @@ class Health:
         writer = await self._ready.of(self._graph_writer)
         if "store_down" in writer.reasons:
             return "store_down"
-        return "dead_letters" if "dead_letters" in (*embedder.reasons, *writer.reasons) else None
+        if "dead_letters" in (*embedder.reasons, *writer.reasons):
+            return "dead_letters"
+        is_lost = embedder.is_ready and writer.is_ready and await self._misses_a_nameless_one(status)
+        return "dead_letters" if is_lost else None
+
+    async def _misses_a_nameless_one(self, status: ImportStatus) -> bool:
+        """As far as one can tell: all was published, nothing moves any more, and a letter lies there that names nobody."""
+        moved_at = self._projection.moved_at()
+        if status.state is not State.EMBEDDING or moved_at is None:
+            return False
+        if (self._clock.now() - moved_at).total_seconds() < STILL_AFTER_S:
+            return False
+        return await self._has_nameless_letter(status.space, status.requested_at)
 
     async def status_json(self, status: ImportStatus) -> dict[str, Any]:
         return status.to_json() | {"waiting": await self.waiting(status)}

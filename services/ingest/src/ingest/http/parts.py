@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import httpx
@@ -58,6 +59,8 @@ class HttpParts:
     """For embedders and the graph-writer."""
     log_reasons: Callable[[], Sequence[str]]
     """Why the log's side is not ready (`catching_up`, `log_unavailable`); empty when it is."""
+    has_nameless_letter: Callable[[str, datetime], Awaitable[bool]]
+    """Whether a chunk of this space was dead-lettered since then and nobody can tell whose it was."""
     go_on: Callable[[], None] = lambda: None
     """An operator's word to go on after many dead letters in a row."""
     on_damage: Callable[[], None] = lambda: None

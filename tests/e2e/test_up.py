@@ -39,6 +39,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
 def told(data: Path, service: str, file: str, text: str = "") -> Path:
     """A stand-in's instruction, there before it starts."""
     path = data / service / file
@@ -194,6 +202,7 @@ def test_two_folders_run_side_by_side_and_one_stops_in_order_without_the_other(
     mine, theirs = running.endpoints, other.endpoints
     urls = [service["url"] for each in (mine, theirs) for service in each["services"].values()]
     assert len({*urls, mine["kafka"], theirs["kafka"]}) == len(urls) + 2
+    eventually(lambda: all(map(answers, urls)))  # whoever answers has its handler for SIGTERM
 
     other.process.send_signal(signal.SIGTERM)
     assert other.process.wait(30) == 0

@@ -3,13 +3,15 @@
 PORT ?= 8800
 DATA ?= var
 LIBRARY ?= examples/library
+FAULTS ?=
+SEED ?=
 
 BIN := .venv/bin
 PROJECTS := libs/eventlog services/ingest services/embedder services/graph-writer cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
-.PHONY: help install run up test fmt lint types bench lock lock-jars
+.PHONY: help install run up test fmt lint types bench faults lock lock-jars
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -42,6 +44,9 @@ types: install ## strict type check
 
 bench: install ## throughput, memory, search: prints tables, writes JSON to bench/results
 	@for each in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+faults: install ## every fault against a real stack, judged by the auditor; FAULTS="F1 F3" for some, SEED=n again
+	@$(BIN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
 install: .venv/.installed ## everything into .venv and .cache, with hashes; seconds when it is there already
 	@:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -19,9 +19,15 @@ READY_S = 60.0
 
 class Stack:
     def __init__(
-        self, folder: Path, *, embedding: str = "local", env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        embedding: str = "local",
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "paperlog.main", "up"),
     ) -> None:
         self.folder = folder
+        self._program = program
         self._embedding = embedding
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,9 +39,7 @@ class Stack:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "paperlog.main",
-                    "up",
+                    *self._program,
                     "--data",
                     str(self.folder),
                     "--port",
@@ -254,3 +258,15 @@ class Provider:
         """Every text billed, as its SHA-256, once per time it was billed."""
         lines = self._ledger.read_text().splitlines() if self._ledger.exists() else []
         return [str(json.loads(line)["sha256"]) for line in lines]
+
+    def tell(self, **orders: Any) -> None:
+        """Scripts faults: see `tests/fakes/provider.py`."""
+        body = json.dumps(orders).encode()
+        request = urllib.request.Request(f"{self.url}/control", data=body, method="POST")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+
+    def met(self) -> dict[str, Any]:
+        """`requests`: Unix time, number of texts and fault of each; `left`: scripted faults that nobody met yet."""
+        with urllib.request.urlopen(f"{self.url}/control", timeout=30) as answer:
+            return dict(json.loads(answer.read()))

@@ -1,9 +1,13 @@
 """A provider of embeddings that anyone can audit: OpenAI's and Cohere's wire formats, vectors that follow from the text,
-a ledger of every text billed, and faults in the order in which a test scripts them.
+a ledger of every text billed, and faults in the order in which a test scripts them, or by chance from a seed.
 
 `python -m tests.fakes.provider --port 0 --port-file FILE --latency-ms 200 --ledger FILE` runs it as a process; the
-ledger is JSON lines, one for each text billed: its SHA-256, the number of the request and the time. A text is billed
-when its request is accepted, whether or not anybody reads the answer.
+ledger is JSON lines, one for each text billed: its SHA-256, the number of the request, what that met, and the time. A
+text is billed when its request is accepted, whether or not anybody reads the answer.
+
+A process is told its faults over HTTP: `POST /control` takes `{"script": [{"kind", "times", "retry_after_s"}],
+"shares": {kind: share of requests}, "seed", "retry_after_s", "latency_ms"}`, each left alone where it is not named;
+`GET /control` answers what requests have met, in order.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import random
 import signal
 import time
 from collections import Counter, deque
@@ -33,8 +38,8 @@ DIMS = {
 _BILL = 987_654_321
 """Stands for a bill that JSON cannot be made of in Python."""
 FAULTS = (
-    "rate_limit", "quota", "server_error", "html", "truncated", "reset", "late", "too_few", "too_many", "wrong_dims",
-    "one_wrong_dims", "nan", "null", "zeros", "strings", "permuted", "duplicate_index", "bad_key", "unknown_model",
+    "rate_limit", "quota", "server_error", "bad_gateway", "unavailable", "html", "truncated", "reset", "late", "too_few", "too_many", "wrong_dims",
+    "one_wrong_dims", "nan", "infinite", "null", "zeros", "strings", "permuted", "duplicate_index", "bad_key", "unknown_model",
     "too_long", "empty_data", "body",
 )  # fmt: skip
 
@@ -70,6 +75,11 @@ class FakeProvider:
     scale: float = 1.0
     """Length of the vectors: not every vendor's are of unit length."""
     faults: deque[Fault] = field(default_factory=deque)
+    shares: dict[str, float] = field(default_factory=dict)
+    """Kinds of fault that requests meet by chance, when nothing is scripted."""
+    retry_after_s: float | None = None
+    """What a rate limit met by chance says."""
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
     billed: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[float, int, str]] = field(default_factory=list)
     """Time, number of texts, and what the request met."""
@@ -81,6 +91,11 @@ class FakeProvider:
 
     def _next_fault(self) -> Fault | None:
         if not self.faults:
+            drawn = self.chance.random()
+            for kind, share in self.shares.items():
+                drawn -= share
+                if drawn < 0:
+                    return Fault(kind, retry_after_s=self.retry_after_s)
             return None
         fault = self.faults[0]
         fault.times -= 1
@@ -88,13 +103,20 @@ class FakeProvider:
             self.faults.popleft()
         return fault
 
-    def _bill(self, texts: list[str]) -> None:
+    def _bill(self, texts: list[str], met: str) -> None:
         lines = []
         for text in texts:
             digest = hashlib.sha256(text.encode()).hexdigest()
             self.billed[digest] += 1
             lines.append(
-                json.dumps({"sha256": digest, "request": len(self.requests), "at": round(time.time(), 3)})
+                json.dumps(
+                    {
+                        "sha256": digest,
+                        "request": len(self.requests),
+                        "met": met,
+                        "at": round(time.time(), 3),
+                    }
+                )
             )
         if self.ledger is not None:
             self.ledger.write("".join(f"{line}\n" for line in lines))
@@ -102,8 +124,37 @@ class FakeProvider:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.add_routes([web.post("/v1/embeddings", self._openai), web.post("/v2/embed", self._cohere)])
+        app.add_routes(
+            [
+                web.post("/v1/embeddings", self._openai),
+                web.post("/v2/embed", self._cohere),
+                web.post("/control", self._control),
+                web.get("/control", self._told),
+            ]
+        )
         return app
+
+    async def _control(self, request: web.Request) -> web.Response:
+        told = await request.json()
+        unknown = ({one["kind"] for one in told.get("script", [])} | set(told.get("shares", {}))) - set(
+            FAULTS
+        )
+        if unknown:
+            return web.json_response({"unknown": sorted(unknown)}, status=400)
+        if "script" in told:
+            self.faults = deque(Fault(**one) for one in told["script"])
+        if "seed" in told:
+            self.chance = random.Random(told["seed"])
+        self.shares = told.get("shares", self.shares)
+        self.retry_after_s = told.get("retry_after_s", self.retry_after_s)
+        self.latency_s = told.get("latency_ms", self.latency_s * 1000) / 1000
+        return web.json_response({})
+
+    async def _told(self, _: web.Request) -> web.Response:
+        """Unix times, numbers of texts, and what each request met; how many scripted faults nobody has met yet."""
+        offset = time.time() - time.monotonic()
+        met = [(at + offset, count, kind) for at, count, kind in self.requests]
+        return web.json_response({"requests": met, "left": sum(one.times for one in self.faults)})
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -141,7 +192,7 @@ class FakeProvider:
         self.requests.append((time.monotonic(), len(texts), kind))
         if refusal := self._refusal(texts, fault):
             return refusal
-        self._bill(texts)
+        self._bill(texts, kind)
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         if kind == "late":
@@ -175,6 +226,10 @@ class FakeProvider:
                 return _error(429, "insufficient_quota", "You exceeded your current quota")
             case "server_error":
                 return _error(500, "server_error", "oh dear")
+            case "bad_gateway":
+                return _error(502, "bad_gateway", "nobody behind the gateway")
+            case "unavailable":
+                return _error(503, "unavailable", "come back later")
             case "bad_key":
                 return _error(
                     401, "invalid_api_key", "Incorrect API key provided: sk-canary-key-0123456789abcdef"
@@ -209,6 +264,8 @@ def _spoiled(kind: str, vectors: list[Any], dims: int) -> list[Any]:
             return [first[: dims // 2], *vectors[1:]]
         case "nan":
             return [np.full(dims, np.nan, dtype=np.float32), *vectors[1:]]
+        case "infinite":
+            return [np.full(dims, np.inf, dtype=np.float32), *vectors[1:]]
         case "null":
             return [[None] * dims, *vectors[1:]]
         case "zeros":

@@ -1,0 +1,18 @@
+"""Faults that end processes: at random, at the broker, all at once with everything local."""
+
+from tests.faults.catalogue import fault
+from tests.faults.world import SERVICES, World
+
+SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
+"""With a latency, so that an import lasts long enough to be met half-way."""
+
+
+@fault("F1", "SIGKILL of each service at random over 10,000 chunks", {"kill": 30}, latency_ms=150, env=SLOW)
+def random_kills(world: World) -> None:
+    import_id = world.import_(world.library("texts", documents=250, chunks_each=40), "Texts")
+    victims = [*SERVICES] * 10
+    world.chance.shuffle(victims)
+    for number, name in enumerate(victims):
+        world.wait_settled(import_id, 100 + number * 300)
+        world.kill(name)
+    world.drain()

@@ -6,8 +6,8 @@ ledger is JSON lines, one for each text billed: its SHA-256, the number of the r
 text is billed when its request is accepted, whether or not anybody reads the answer.
 
 A process is told its faults over HTTP: `POST /control` takes `{"script": [{"kind", "times", "retry_after_s"}],
-"shares": {kind: share of requests}, "seed", "retry_after_s", "latency_ms"}`, each left alone where it is not named;
-`GET /control` answers what requests have met, in order.
+"shares": {kind: share of requests}, "seed", "retry_after_s", "latency_ms", "spoils", "refuses"}`, each left alone where
+it is not named; the kind "" is none. `GET /control` answers what requests have met, in order.
 """
 
 import argparse
@@ -148,6 +148,8 @@ class FakeProvider:
         self.shares = told.get("shares", self.shares)
         self.retry_after_s = told.get("retry_after_s", self.retry_after_s)
         self.latency_s = told.get("latency_ms", self.latency_s * 1000) / 1000
+        self.spoils = told.get("spoils", self.spoils)
+        self.refuses = told.get("refuses", self.refuses)
         return web.json_response({})
 
     async def _told(self, _: web.Request) -> web.Response:

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tests.faults.deaths
+from tests.faults import deaths, provider_answers
 from tests.faults.catalogue import CATALOGUE, Fault, short_of
 from tests.faults.world import World
 
-_ = tests.faults.deaths
-"""Imported for what it registers."""
+REGISTERED = (deaths, provider_answers)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -101,6 +101,13 @@ class World:
             lambda: f"not {count} settled: {self.stack.status(import_id)} {self.stack.tail()}",
         )
 
+    def wait_parsed(self, import_id: str, count: int, timeout_s: float = 180) -> None:
+        until(
+            lambda: self.stack.status(import_id)["documents"]["parsed"] >= count,
+            timeout_s,
+            lambda: f"not {count} parsed: {self.stack.status(import_id)} {self.stack.tail()}",
+        )
+
     def check(self, is_true: object, what: str) -> None:
         if not is_true:
             self.broken.append(what)

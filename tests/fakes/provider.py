@@ -136,9 +136,8 @@ class FakeProvider:
 
     async def _control(self, request: web.Request) -> web.Response:
         told = await request.json()
-        unknown = ({one["kind"] for one in told.get("script", [])} | set(told.get("shares", {}))) - set(
-            FAULTS
-        )
+        kinds = {one["kind"] for one in told.get("script", [])} | set(told.get("shares", {}))
+        unknown = kinds - {"", *FAULTS}
         if unknown:
             return web.json_response({"unknown": sorted(unknown)}, status=400)
         if "script" in told:

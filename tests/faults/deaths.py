@@ -1,10 +1,20 @@
 """Faults that end processes: at random, at the broker, all at once with everything local."""
 
+import shutil
+import signal
+import threading
+import time
+
+from tests.e2e.stack import until
 from tests.faults.catalogue import fault
-from tests.faults.world import SERVICES, World
+from tests.faults.world import DONE, SERVICES, TERMINAL, World, lose_everything_local
 
 SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
 """With a latency, so that an import lasts long enough to be met half-way."""
+BROKER_KILLS = 5
+OUTAGE_S = 60.0
+SESSION_S = 10.0
+"""After which a member that is not heard of is taken for dead."""
 
 
 @fault("F1", "SIGKILL of each service at random over 10,000 chunks", {"kill": 30}, latency_ms=150, env=SLOW)
@@ -23,3 +33,144 @@ def random_kills(world: World) -> None:
         world.wait_settled(import_id, number * 380)
         world.kill(name)
     world.drain()
+
+
+class Asking(threading.Thread):
+    """Asks for a small import again and again, and remembers which requests were answered with 202."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(daemon=True)
+        self._world = world
+        self._is_over = threading.Event()
+        self.accepted: list[str] = []
+        self.refused = 0
+
+    def run(self) -> None:
+        number = 0
+        while not self._is_over.wait(1.5):
+            number += 1
+            text = f"Asked for {number} under fire\n\nThe heron waited {number} hours in the reeds.\n"
+            boundary = "a-boundary"
+            body = (
+                f'--{boundary}\r\nContent-Disposition: form-data; name="project"\r\n\r\nAsked\r\n'
+                f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{number}.txt"\r\n\r\n'
+                f"{text}\r\n--{boundary}--\r\n"
+            )
+            headers = {
+                "Content-Type": f"multipart/form-data; boundary={boundary}",
+                "Idempotency-Key": f"asked-{number}",
+            }
+            try:
+                status, answer = self._world.stack.request(
+                    "POST", "/api/imports", data=body.encode(), headers=headers
+                )
+            except OSError:
+                status, answer = 0, None
+            if status == 202:
+                self.accepted.append(answer["import_id"])
+            else:
+                self.refused += 1
+
+    def end(self) -> None:
+        self._is_over.set()
+        self.join(90)
+
+
+@fault(
+    "F3",
+    f"broker killed {BROKER_KILLS} times, and {OUTAGE_S:.0f} s without an answer; what was answered with 202 is done",
+    {"kill": BROKER_KILLS, "outage": 1, "accepted": 10},
+    latency_ms=150,
+    env=SLOW,
+)
+def broker_deaths(world: World) -> None:
+    import_id = world.import_(world.library("texts", documents=120, chunks_each=40), "Texts")
+    asking = Asking(world)
+    asking.start()
+    for number in range(BROKER_KILLS):
+        world.wait_settled(import_id, 100 + number * 350)
+        world.kill("kafka")
+    world.wait_settled(import_id, 2_000)
+    world.send("kafka", signal.SIGSTOP)
+    time.sleep(OUTAGE_S)
+    world.send("kafka", signal.SIGCONT)
+    world.deaths["kafka"] += 1
+    world.injected["outage"] += 1
+    asking.end()
+    world.drain(import_id, *asking.accepted)
+    world.injected["accepted"] = len(asking.accepted)
+    world.numbers["refused"] = asking.refused
+    states = {each: world.stack.status(each)["state"] for each in asking.accepted}
+    lost = [each for each, state in states.items() if state not in DONE]
+    world.check(not lost, f"{len(lost)} of {len(states)} answered with 202 did not complete: {lost[:3]}")
+
+
+@fault(
+    "F5",
+    "zombies: ingest leader and embedder stopped past their session, then continued",
+    {"zombie": 2},
+    latency_ms=150,
+    env=SLOW,
+)
+def zombies(world: World) -> None:
+    other = world.start_other("ingest", "ingest")
+    world.start_other("embedder", "embedder")
+    _wait_up(other)
+    first = world.import_(world.library("first", documents=60, chunks_each=40), "Texts")
+    second = world.import_(world.library("second", documents=60, chunks_each=40), "Texts")
+    world.wait_settled(first, 300)
+    front = world.stack.http
+    world.send("ingest", signal.SIGSTOP)
+    world.stack.http = other
+    try:
+        world.wait_settled(first, 900, timeout_s=SESSION_S * 6)
+        world.send("embedder", signal.SIGSTOP)
+        for import_id in (first, second):
+            world.stack.wait(import_id, *TERMINAL, timeout_s=world.finish_s_max)
+        for name in ("embedder", "ingest"):
+            world.send(name, signal.SIGCONT)
+            world.injected["zombie"] += 1
+            world.deaths[name] += 1
+        third = world.import_(world.library("third", documents=10, chunks_each=20), "Texts")
+        world.stack.wait(third, *TERMINAL)
+    finally:
+        world.stack.http = front
+    log = (world.stack.folder / "logs" / "ingest.log").read_text()
+    world.check(
+        "leader.lost" in log or "fenced" in log.lower(), "the old leader does not say that it was fenced"
+    )
+    world.drain()
+
+
+def _wait_up(url: str) -> None:
+    import urllib.request
+
+    def is_up() -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/livez", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    until(is_up, 60, f"{url} does not come up")
+
+
+@fault(
+    "F21",
+    "everything local lost at 50 %: only Kafka and the blob store remain",
+    {"loss": 1},
+    latency_ms=150,
+    env=SLOW,
+)
+def everything_local_is_lost(world: World) -> None:
+    library = world.library("texts", documents=60, chunks_each=40)
+    import_id = world.import_(library, "Texts")
+    world.wait_settled(import_id, 900)
+    world.stack.kill_up()
+    shutil.rmtree(library)
+    lose_everything_local(world.stack.folder)
+    world.injected["loss"] += 1
+    world.deaths["all"] += 1
+    world.stack.start()
+    world.drain()
+    world.sources.clear()

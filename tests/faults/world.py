@@ -216,9 +216,7 @@ class World:
         )
 
     def _rebuilt(self) -> dict[str, Any]:
-        for each in self.stack.folder.iterdir():
-            if each.is_dir() and each.name not in ("kafka", "blobs", "logs"):
-                shutil.rmtree(each)
+        lose_everything_local(self.stack.folder)
         self.stack.start()
         statuses = self._statuses()
         self.stack.stop()
@@ -244,6 +242,13 @@ class Ended:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def lose_everything_local(data: Path) -> None:
+    """What stays is the truth: the log and the files; and the words of the services, for the auditor."""
+    for each in data.iterdir():
+        if each.is_dir() and each.name not in ("kafka", "blobs", "logs"):
+            shutil.rmtree(each)
 
 
 def _free_port() -> int:

@@ -1,0 +1,90 @@
+"""Faults of the store: its writer killed, its folder old or gone, points deleted behind its back."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+from tests.e2e.edge_files import delete_points
+from tests.e2e.stack import until
+from tests.faults.catalogue import fault
+from tests.faults.world import DONE, World
+
+WRITER = "graph-writer"
+WRITER_KILLS = 10
+DELETED = 7
+COLLECTION = "openai-test-embedding-64-1"
+
+
+@fault(
+    "F12",
+    "writer killed 10 times; its folder older, then deleted; points deleted behind its back",
+    {"kill": WRITER_KILLS, "older": 1, "deleted": 1, "points": DELETED},
+    latency_ms=100,
+    env={"PAPERLOG_REQUESTS_MAX": "16"},
+)
+def store_losses(world: World) -> None:
+    import_id = world.import_(world.library("texts", documents=120, chunks_each=40), "Texts")
+    for number in range(WRITER_KILLS):
+        world.wait_settled(import_id, 100 + number * 150)
+        world.kill(WRITER)
+    older = _copied_while_it_stands(world)
+    world.wait_settled(import_id, 2_600)
+    _replaced(world, older)
+    world.wait_settled(import_id, 3_200)
+    _replaced(world, None)
+    world.drain()
+    billed = len(world.provider.billed())
+    _delete_behind_its_back(world, import_id)
+    world.check(len(world.provider.billed()) == billed, "the repair of the store was billed")
+
+
+def _copied_while_it_stands(world: World) -> Path:
+    """What a snapshot of the disk would hold: the writer is stopped for the length of the copy, not asked to flush."""
+    world.send(WRITER, signal.SIGSTOP)
+    try:
+        return Path(shutil.copytree(world.stack.folder / "store", world.folder / "older"))
+    finally:
+        world.send(WRITER, signal.SIGCONT)
+
+
+def _replaced(world: World, by: Path | None) -> None:
+    """Under the running writer, which must notice by itself, end and come back."""
+    before = world.pid(WRITER)
+    store = world.stack.folder / "store"
+    world.send(WRITER, signal.SIGSTOP)
+    store.rename(world.folder / f"lost-{world.injected.total()}")
+    if by is not None:
+        by.rename(store)
+    world.send(WRITER, signal.SIGCONT)
+    until(
+        lambda: world.pid(WRITER) not in (None, before),
+        60,
+        "the writer does not notice that its store is gone",
+    )
+    world.injected["deleted" if by is None else "older"] += 1
+
+
+def _delete_behind_its_back(world: World, import_id: str) -> None:
+    world.stack.stop()
+    collection = world.stack.folder / "store" / COLLECTION
+    deleted = _drawn(world, collection)
+    delete_points(collection, deleted)
+    world.injected["points"] += len(deleted)
+    world.stack.start()
+    said = json.loads(world.stack.command("verify", import_id, "--json", check=1).stdout)
+    named = sorted(one["chunk_id"] for one in said["missing"])
+    world.check(named == deleted, f"verify names {named[:3]}… of {deleted[:3]}…")
+    world.check(said["extra_count"] == said["different_count"] == 0, f"verify says more: {said}"[:300])
+    world.stack.command("resume", import_id)
+    world.stack.wait(import_id, *DONE)
+    world.stack.command("verify", import_id)
+    world.drain()
+
+
+def _drawn(world: World, collection: Path) -> list[str]:
+    from tests.faults.auditor.reading import read_store
+
+    points = read_store(collection.parent)[collection.name]
+    passages = sorted(id_ for id_, point in points.items() if point.payload.get("kind") == "passage")
+    return sorted(world.chance.sample(passages, DELETED))

@@ -193,7 +193,7 @@ class FakeProvider:
         self.requests.append((time.monotonic(), len(texts), kind))
         if refusal := self._refusal(texts, fault):
             return refusal
-        self._bill(texts, kind)
+        self._bill(texts, kind or ("spoiled" if any(self.spoils in text for text in texts) else ""))
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         if kind == "late":

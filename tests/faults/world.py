@@ -37,6 +37,8 @@ class World:
     env: Mapping[str, str] = field(default_factory=dict)
     latency_ms: int = 0
     program: Sequence[str] = ("-m", "paperlog.main", "up")
+    needs_folder: bool = False
+    """Services get `FAULTS_DIR`, for `points.py`."""
     finish_s_max: float = 180.0
     injected: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
@@ -52,6 +54,9 @@ class World:
         self._open = ExitStack()
         self.provider: Provider = self._open.enter_context(provider(self.folder, latency_ms=self.latency_ms))
         env = {**self.provider.env, "OPENAI_API_KEY": SECRETS[0], **self.env}
+        if self.needs_folder:
+            (self.folder / "faults" / "fired").mkdir(parents=True)
+            env["FAULTS_DIR"] = str(self.folder / "faults")
         self.stack = Stack(self.folder / "data", embedding=MODEL, env=env, program=self.program)
         self._open.enter_context(self.stack)
         self._watch = self._open.enter_context(self._watching())

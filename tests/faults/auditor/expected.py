@@ -12,6 +12,7 @@ from typing import Any
 from tests.faults.auditor import derive
 from tests.faults.auditor.evidence import Evidence, Fact
 
+PARTS = ("bibliographic", "full_text")
 TERMINAL = ("ImportCompleted", "ImportFailed", "ImportCancelled")
 Body = dict[str, Any]
 
@@ -86,23 +87,35 @@ def work_out(evidence: Evidence) -> Expected:
     _fold_imports(evidence, out)
     _fold_chunks(evidence, out)
     by_offset = {fact.offset: fact for fact in evidence.of("DocumentParsed")}
-    for (document, part), settled in _marks(evidence.of("DocumentChunksSettled")).items():
+    marks = _marks(evidence.of("DocumentChunksSettled"))
+    for (document, part), settled in marks.items():
         parsed = by_offset[settled["parsed_offset"]].body
-        import_ = out.imports[settled["import_id"]]
-        for chunk in chunks_of(parsed, part):
-            out.chunks[chunk] = Place(
-                document=document, part=part, space=import_.space, revision=settled["revision"]
-            )
+        _expect(out, document, part, out.imports[settled["import_id"]], parsed)
         out.edges |= {id_ for id_, of in derive.edges(parsed).items() if of == part}
-    for import_ in out.imports.values():
-        if import_.completed is None:
-            for fact in import_.parsed.values():
+    for import_ in sorted(out.imports.values(), key=lambda one: one.revision):
+        for document, fact in import_.parsed.items():
+            for part in (one["part"] for one in fact.body["parts"]):
+                mark = marks.get((document, part))
+                if import_.completed is None or (mark is not None and mark["revision"] < import_.revision):
+                    out.tolerated.update(chunks_of(fact.body, part))
+                elif mark is None:  # nothing of it was stored, so it replaces nothing and is all there is
+                    _expect(out, document, part, import_, fact.body)
+            if any(
+                import_.revision > marks.get((document, part), {"revision": -1})["revision"] for part in PARTS
+            ):
                 out.edges_tolerated |= derive.edges(fact.body).keys()
     open_ids = {id_ for id_, one in out.imports.items() if one.completed is None}
-    out.tolerated = {
+    out.tolerated |= {
         fact.body["chunk_id"] for fact in evidence.of("ChunkExtracted") if fact.body["import_id"] in open_ids
     }
     return out
+
+
+def _expect(out: Expected, document: str, part: str, import_: Import, parsed: Body) -> None:
+    for chunk in chunks_of(parsed, part):
+        out.chunks[chunk] = Place(
+            document=document, part=part, space=import_.space, revision=import_.revision
+        )
 
 
 def _fold_imports(evidence: Evidence, out: Expected) -> None:

@@ -1,0 +1,317 @@
+"""Faults that come in: files that hold nothing or bite, poison on the topics, records twice and out of order."""
+
+import json
+import os
+import signal
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from tests.e2e.stack import until
+from tests.faults.catalogue import fault
+from tests.faults.world import DONE, TERMINAL, World
+
+TOPICS = {"import-requests": 1, "imports": 1, "chunks": 48, "embeddings": 48}
+LETTERS = ("ingest-dlq", "embedder-openai-test-embedding-64-1-dlq", "graph-writer-dlq")
+SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
+
+
+# --- F10 and F24: files ------------------------------------------------------------------------------------------
+
+
+@fault(
+    "F10",
+    "texts that are empty, blank, endless, half surrogates; imports of no chunk and of one",
+    {"import": 6},
+)
+def odd_texts(world: World) -> None:
+    for name, content, states, rejected in (
+        ("empty", b"", ("failed",), 1),
+        ("blank", b" \n\t \n" * 200, ("failed",), 1),
+        ("endless", b"On words without end\n\n" + b"endless" * 40_000, DONE, 0),
+        ("surrogates", b"On half pairs\n\n" + b"\xed\xa0\x80 half \xed\xbf\xbf pairs " * 300, DONE, 0),
+        ("one", b"Title", DONE, 0),
+    ):
+        folder = world.folder / "libraries" / name
+        folder.mkdir(parents=True)
+        (folder / f"{name}.txt").write_bytes(content)
+        _imported(world, folder, name, states, rejected)
+    folder = world.library("mixed", documents=6, chunks_each=10)
+    (folder / "empty.md").write_bytes(b"")
+    (folder / "blank.md").write_bytes(b"\n \n")
+    _imported(world, folder, "mixed", DONE, 2)
+    world.drain()
+
+
+def _imported(world: World, folder: Path, name: str, states: tuple[str, ...], rejected: int) -> None:
+    import_id = world.stack.import_folder(folder, name)
+    world.sources[import_id] = []
+    world.injected["import"] += 1
+    status = world.stack.wait(import_id, *TERMINAL)
+    world.check(status["state"] in states, f"{name} ended as {status['state']}")
+    world.check(
+        status["documents"]["rejected"] == rejected,
+        f"{name}: {status['documents']} instead of {rejected} rejected",
+    )
+    world.check(status["chunks"]["rejected"] == 0, f"{name}: {status['chunks']}")
+
+
+@fault("F24", "hostile files among good ones; the parser dies of SIGSEGV", {"hostile": 8, "segv": 3})
+def hostile_files(world: World) -> None:
+    folder = world.library("good", documents=60, chunks_each=30)
+    hostile = folder / "hostile"
+    hostile.mkdir()
+    for name, content in _hostile():
+        (hostile / name).write_bytes(content)
+        world.injected["hostile"] += 1
+    import_id = world.import_(folder, "Hostile")
+    until(
+        lambda: _shoot_parser(world) or world.injected["segv"] >= 3, 120, "the parser's child cannot be found"
+    )
+    status = world.stack.wait(import_id, *TERMINAL, timeout_s=300)
+    world.check(status["state"] in DONE, f"the good ones do not go through: {status}")
+    world.numbers["rejected"] = status["documents"]["rejected"]
+    bomb = world.folder / "libraries" / "bomb"
+    bomb.mkdir()
+    with zipfile.ZipFile(bomb / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(40):
+            archive.writestr(f"{number}.txt", b"0" * 60_000_000)
+    world.injected["hostile"] += 1
+    said = world.stack.command("import", str(bomb / "bomb.zip"), "--project", "Bomb", "--no-wait", check=None)
+    world.check(
+        said.returncode == 1 and said.stderr.strip(), f"a zip bomb is taken: {said.returncode} {said.stdout}"
+    )
+    world.drain(import_id)
+
+
+def _hostile() -> Iterator[tuple[str, bytes]]:
+    yield "deep.json", b"[" * 2_000_000
+    yield "wide.json", json.dumps([{"id": str(n), "title": "t" * 5_000} for n in range(200)]).encode()[:-1]
+    yield "cut.pdf", b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n<< /Type /Pages"
+    stream = zlib.compress(b"0 0 m 1 1 l S\n" * 20_000_000, 9)
+    yield "bomb.pdf", (
+        b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
+        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R>>endobj 4 0 obj<</Filter/FlateDecode/Length "
+        + str(len(stream)).encode() + b">>stream\n" + stream + b"\nendstream endobj trailer<</Root 1 0 R>>\n%%EOF"
+    )  # fmt: skip
+    yield (
+        "loop.pdf",
+        (
+            b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[2 0 R 2 0 R]/Count 99999999>>"
+            b"endobj trailer<</Root 1 0 R>>\n%%EOF"
+        ),
+    )
+    yield "noise.pdf", bytes((n * 7919 + n // 251) % 256 for n in range(300_000))
+    yield "regex.txt", b"On patterns\n\n" + b"10.1000/" + b"(" * 200_000 + b"\n" + b"a" * 200_000 + b"!"
+
+
+def _shoot_parser(world: World) -> bool:
+    """True when three have died: a child of ingest that parses gets what a fault of its own would give it."""
+    pid = world.pid("ingest")
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            if b"parser" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGSEGV)
+                world.injected["segv"] += 1
+                time.sleep(0.5)
+        except (OSError, ValueError):
+            continue
+    return world.injected["segv"] >= 3
+
+
+# --- F13 and F19: records ----------------------------------------------------------------------------------------
+
+
+@fault(
+    "F13",
+    "1 % poison on every topic, then nothing else",
+    {"poison": 130, "stopped": 1},
+    latency_ms=50,
+    env=SLOW,
+)
+def poison(world: World) -> None:
+    import_id = world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
+    producer = Producer({"bootstrap.servers": world.stack.endpoints()["kafka"]})
+    for number in range(1, 11):
+        world.wait_settled(import_id, number * 150)
+        for topic, partitions in TOPICS.items():
+            _poison(world, producer, topic, min(partitions, 4))
+    world.drain(import_id)
+    for _ in range(40):
+        producer.produce("import-requests", value=world.chance.randbytes(40), partition=0)
+    assert producer.flush(20) == 0
+    until(lambda: "dead_letters" in _reasons(world), 60, "the consumer goes on and on")
+    world.injected["stopped"] += 1
+    late = world.import_(world.library("late", documents=2, chunks_each=4), "Late")
+    world.check(world.stack.request("GET", "/livez")[0] == 200, "a consumer that waits is not alive")
+    until(lambda: _went_on(world), 60, lambda: f"it does not go on: {_reasons(world)}")
+    world.drain(import_id, late)
+    kept = _letters(world)
+    world.numbers["kept"] = kept
+    world.check(
+        kept >= world.injected["poison"], f"{kept} dead letters for {world.injected['poison']} and more"
+    )
+
+
+def _poison(world: World, producer: Producer, topic: str, count: int) -> None:
+    for _ in range(count):
+        kind = world.chance.randrange(4)
+        value = (
+            None,
+            b"\x00",
+            b"\x00\x00\x00\x00\x07" + world.chance.randbytes(20),
+            world.chance.randbytes(50),
+        )[kind]
+        producer.produce(topic, value=value, partition=world.chance.randrange(TOPICS[topic]))
+        world.injected["poison"] += 1
+    assert producer.flush(20) == 0
+
+
+def _reasons(world: World) -> list[str]:
+    return list(world.stack.request("GET", "/readyz")[1]["reasons"])
+
+
+def _went_on(world: World) -> bool:
+    world.stack.request("POST", "/continue")
+    time.sleep(0.5)
+    return not _reasons(world)
+
+
+def _letters(world: World) -> int:
+    return sum(1 for topic in LETTERS for _ in _read(world, topic, 1, lambda: True))
+
+
+def _read(world: World, topic: str, partitions: int, is_over: Callable[[], bool]) -> Iterator[object]:
+    """Records of a topic from its start, on and on until it is over and the end is reached."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": world.stack.endpoints()["kafka"],
+            "group.id": "faults",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+        silent = 0
+        while silent < 10 or not is_over():
+            messages = [one for one in consumer.consume(200, timeout=0.2) if not one.error()]
+            silent = 0 if messages else silent + 1
+            yield from messages
+    finally:
+        consumer.close()
+
+
+REPEATED = "faults-repeated"
+
+
+@fault(
+    "F19",
+    "every record of chunks and embeddings twice, out of order within a window",
+    {"repeat": 2_000},
+    latency_ms=50,
+    env=SLOW,
+)
+def repeats(world: World) -> None:
+    import_id = world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
+    is_over = threading.Event()
+    threads = [
+        threading.Thread(target=_repeat, args=(world, topic, is_over), daemon=True)
+        for topic in ("chunks", "embeddings")
+    ]
+    for thread in threads:
+        thread.start()
+    world.stack.wait(import_id, *TERMINAL)
+    time.sleep(3)
+    is_over.set()
+    for thread in threads:
+        thread.join(60)
+    billed = len(world.provider.billed())
+    world.drain()
+    until(lambda: _lag(world) == 0, 60, "the repeats are not read")
+    world.check(
+        len(world.provider.billed()) == billed == len(set(world.provider.billed())), "a repeat was billed"
+    )
+
+
+def _lag(world: World) -> int:
+    import urllib.request
+
+    url = world.stack.endpoints()["services"]["graph-writer"]["url"]
+    with urllib.request.urlopen(f"{url}/status", timeout=30) as answer:
+        return int(json.loads(answer.read())["lag_count"])
+
+
+def _repeat(world: World, topic: str, is_over: threading.Event) -> None:
+    """Byte for byte, headers too, into the same partition; a window of records is shuffled before it goes out again."""
+    producer = Producer({"bootstrap.servers": world.stack.endpoints()["kafka"]})
+    window = []
+
+    def out() -> None:
+        world.chance.shuffle(window)
+        for one in window:
+            headers = [*one.headers(), (REPEATED, b"1")]
+            producer.produce(
+                topic, key=one.key(), value=one.value(), headers=headers, partition=one.partition()
+            )
+            world.injected["repeat"] += 1
+        producer.flush(20)
+        window.clear()
+
+    for message in _read(world, topic, TOPICS[topic], is_over.is_set):
+        if REPEATED not in dict(message.headers() or []):  # type: ignore[attr-defined]  # confluent's Message has no types
+            window.append(message)
+        if len(window) >= 100:
+            out()
+    out()
+
+
+# --- F15: sizes --------------------------------------------------------------------------------------------------
+
+
+@fault("F15", "records and files at, over and ten times over their limits", {"record": 9, "file": 3})
+def sizes(world: World) -> None:
+    import_id = world.import_(world.library("texts", documents=10, chunks_each=20), "Texts")
+    limit = 4 * 1024 * 1024
+    producer = Producer(
+        {"bootstrap.servers": world.stack.endpoints()["kafka"], "message.max.bytes": 60_000_000}
+    )
+    outcomes: dict[str, int] = {"taken": 0, "refused": 0}
+
+    def said(error: object, _message: object) -> None:
+        outcomes["refused" if error else "taken"] += 1
+
+    for topic in ("import-requests", "chunks", "embeddings"):
+        for size in (limit - 200, limit + 1, 10 * limit):
+            producer.produce(topic, value=world.chance.randbytes(size), partition=0, on_delivery=said)
+            world.injected["record"] += 1
+            producer.flush(60)
+    world.check(outcomes == {"taken": 3, "refused": 6}, f"the broker: {outcomes}")
+    for name, size, states in (
+        ("at", 50 * 1024 * 1024, TERMINAL),
+        ("over", 50 * 1024 * 1024 + 1, ("failed",)),
+        ("ten", 500 * 1024 * 1024, ()),
+    ):
+        folder = world.folder / "libraries" / name
+        folder.mkdir(parents=True)
+        with (folder / f"{name}.txt").open("wb") as file:
+            file.write(b"On size\n\n")
+            file.truncate(size)
+        world.injected["file"] += 1
+        done = world.stack.command(
+            "import", str(folder), "--project", name, "--no-wait", "--json", check=None
+        )
+        if done.returncode == 0:
+            big = json.loads(done.stdout)["import_id"]
+            world.sources[big] = []
+            status = world.stack.wait(big, *TERMINAL)
+            world.numbers[name] = status["state"]
+            world.check(status["state"] in states, f"a file {name} its limit ended as {status['state']}")
+        else:
+            world.numbers[name] = f"exit {done.returncode}"
+            world.check(not states and done.stderr.strip(), f"a file {name} its limit: {done.stderr[-300:]}")
+    world.drain(import_id)

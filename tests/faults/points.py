@@ -1,0 +1,185 @@
+"""Runs a service that dies at a named point, or whose store misbehaves: `python points.py ingest|embedder|graph_writer`.
+
+What is patched here is patched at start, from outside: the services have no hook of their own. `FAULTS_DIR` holds
+`plan.json` (`{"times": {point: deaths wanted}, "seed": n}`), `fired/` (a file for each point, a line for each death), and
+`store` (`slow`, `away` or nothing), which is looked at before each call to the store. Each life arms the one point that
+has fired least, and ends by SIGKILL when that has been passed a drawn number of times.
+"""
+
+import asyncio
+import json
+import os
+import random
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(os.environ.get("FAULTS_DIR", "."))
+PASSES_MAX = {"embedder": 30, "graph_writer": 3, "ingest": 2}
+"""How often a point may be passed before it fires; what is passed seldom fires soon."""
+SLOW_S = 5.0
+
+
+class Armed:
+    def __init__(self, module: str) -> None:
+        path = FOLDER / "plan.json"
+        plan = json.loads(path.read_text()) if path.exists() else {"times": {}, "seed": 0}
+        mine = {point: times for point, times in plan["times"].items() if point in POINTS[module]}
+        left = {point: times - len(_lines(point)) for point, times in mine.items()}
+        deaths = sum(len(_lines(point)) for point in mine)
+        chance = random.Random(f"{plan['seed']} {module} {deaths}")
+        open_ = sorted(point for point, times in left.items() if times > 0)
+        self.point = max(open_, key=lambda point: (left[point], chance.random())) if open_ else ""
+        self._passes = chance.randint(1, PASSES_MAX[module])
+
+    def passed(self, point: str) -> bool:
+        """Whether it is time to die here."""
+        if point != self.point:
+            return False
+        self._passes -= 1
+        return self._passes <= 0
+
+    def die(self) -> None:
+        with (FOLDER / "fired" / self.point).open("a") as file:
+            file.write(f"{time.time():.3f}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lines(point: str) -> list[str]:
+    path = FOLDER / "fired" / point
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _around(
+    owner: Any,
+    name: str,
+    *,
+    before: Callable[..., Any] | None = None,
+    after: Callable[..., Any] | None = None,
+) -> None:
+    original = getattr(owner, name)
+
+    async def patched(*arguments: Any, **named: Any) -> Any:
+        if before is not None:
+            await before(*arguments, **named)
+        result = await original(*arguments, **named)
+        if after is not None:
+            await after(*arguments, **named)
+        return result
+
+    setattr(owner, name, patched)
+
+
+def _at(
+    armed: Armed, point: str, *, is_meant: Callable[..., bool] = lambda *_, **__: True
+) -> Callable[..., Any]:
+    async def here(*arguments: Any, **named: Any) -> None:
+        if is_meant(*arguments, **named) and armed.passed(point):
+            armed.die()
+
+    return here
+
+
+# --- embedder ----------------------------------------------------------------------------------------------------
+
+BEFORE_ANSWER, AFTER_ANSWER, AFTER_PUBLISH = (
+    "before-the-answer",
+    "after-the-answer",
+    "after-publish-before-commit",
+)
+UNDER_WAY_S = 0.02
+
+
+def patch_embedder(armed: Armed) -> None:
+    from embedder.models.openai import OpenAIModel
+    from embedder.publisher import Publisher
+
+    async def soon(*_: Any, **__: Any) -> None:
+        if armed.passed(BEFORE_ANSWER):
+            asyncio.get_running_loop().call_later(UNDER_WAY_S, armed.die)
+
+    _around(OpenAIModel, "embed", before=soon, after=_at(armed, AFTER_ANSWER))
+    _around(Publisher, "publish", after=_at(armed, AFTER_PUBLISH))
+
+
+# --- graph-writer ------------------------------------------------------------------------------------------------
+
+AFTER_STORE, AFTER_SETTLED = "after-the-store-before-publish", "after-publish-before-acknowledge"
+AMID_WRITE = "amid-a-write"
+
+
+def patch_graph_writer(armed: Armed) -> None:
+    from graph_writer.opened import OpenedStore
+    from graph_writer.sender import Sender
+    from graph_writer.stores.edge import EdgeStore
+    from graph_writer.stores.store import StoreAway
+
+    def settles(_self: Any, answers: Any) -> bool:
+        return any(type(event).__name__ == "ChunksSettled" for event, _ in answers)
+
+    _around(Sender, "say", before=_at(armed, AFTER_STORE, is_meant=settles))
+    _around(OpenedStore, "advance", before=_at(armed, AFTER_SETTLED))
+    _around(EdgeStore, "upsert", after=_at(armed, AMID_WRITE))
+
+    async def misbehave(*_: Any, **__: Any) -> None:
+        match (FOLDER / "store").read_text() if (FOLDER / "store").exists() else "":
+            case "slow":
+                await asyncio.sleep(SLOW_S)
+            case "away":
+                raise StoreAway("the store is away, as the fault wants it")
+
+    for name in ("upsert", "flush", "swap", "delete"):
+        _around(EdgeStore, name, before=misbehave)
+
+
+# --- ingest ------------------------------------------------------------------------------------------------------
+
+FACTS = ("DocumentParsed", "ImportSealed", "ImportCompleted")
+
+
+def patch_ingest(armed: Armed) -> None:
+    """Within the transaction that holds the fact: its records are sent, the transaction is open or has just ended."""
+    from aiokafka import AIOKafkaProducer
+
+    from eventlog.kafka import KafkaDecider
+
+    holds: set[str] = set()
+
+    async def note(_self: Any, records: Any) -> None:
+        holds.clear()
+        holds.update(
+            (value or b"").decode().removeprefix("paperlog.")
+            for record in records
+            for name, value in record.headers
+            if name == "ce_type"
+        )
+
+    def meant(fact: str) -> Callable[..., bool]:
+        return lambda *_, **__: fact in holds
+
+    _around(KafkaDecider, "commit", before=note)
+    for fact in FACTS:
+        _around(
+            AIOKafkaProducer, "commit_transaction", before=_at(armed, f"amid-{fact}", is_meant=meant(fact)),
+            after=_at(armed, f"after-{fact}", is_meant=meant(fact)),
+        )  # fmt: skip
+
+
+POINTS = {
+    "embedder": (BEFORE_ANSWER, AFTER_ANSWER, AFTER_PUBLISH),
+    "graph_writer": (AFTER_STORE, AFTER_SETTLED, AMID_WRITE),
+    "ingest": tuple(f"{when}-{fact}" for fact in FACTS for when in ("amid", "after")),
+}
+PATCHES = {"embedder": patch_embedder, "graph_writer": patch_graph_writer, "ingest": patch_ingest}
+
+if __name__ == "__main__":
+    MODULE = sys.argv[1]
+    sys.path.pop(0)  # this folder: a service finds what it finds without us
+    (FOLDER / "fired").mkdir(parents=True, exist_ok=True)
+    PATCHES[MODULE](Armed(MODULE))
+    sys.argv = [MODULE]
+    runpy.run_module(f"{MODULE}.app", run_name="__main__", alter_sys=True)

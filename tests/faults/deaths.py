@@ -1,5 +1,6 @@
 """Faults that end processes: at random, at the broker, all at once with everything local."""
 
+import itertools
 import shutil
 import signal
 import threading
@@ -12,6 +13,7 @@ from tests.faults.world import DONE, SERVICES, TERMINAL, World, lose_everything_
 SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
 """With a latency, so that an import lasts long enough to be met half-way."""
 BROKER_KILLS = 5
+CLIENTS = 4
 OUTAGE_S = 60.0
 SESSION_S = 10.0
 """After which a member that is not heard of is taken for dead."""
@@ -35,20 +37,24 @@ def random_kills(world: World) -> None:
     world.drain()
 
 
-class Asking(threading.Thread):
-    """Asks for a small import again and again, and remembers which requests were answered with 202."""
+class Asking:
+    """Several clients ask for small imports again and again; remembered is which requests were answered with 202."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(daemon=True)
         self._world = world
         self._is_over = threading.Event()
+        self._numbers = itertools.count(1)
         self.accepted: list[str] = []
         self.refused = 0
 
-    def run(self) -> None:
-        number = 0
+    def start(self) -> None:
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
         while not self._is_over.wait(1.5):
-            number += 1
+            number = next(self._numbers)
             text = f"Asked for {number} under fire\n\nThe heron waited {number} hours in the reeds.\n"
             boundary = "a-boundary"
             body = (
@@ -73,7 +79,8 @@ class Asking(threading.Thread):
 
     def end(self) -> None:
         self._is_over.set()
-        self.join(90)
+        for thread in self._threads:
+            thread.join(90)
 
 
 @fault(

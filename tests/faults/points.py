@@ -2,7 +2,7 @@
 
 What is patched here is patched at start, from outside: the services have no hook of their own. `FAULTS_DIR` holds
 `plan.json` (`{"times": {point: deaths wanted}, "seed": n}`), `fired/` (a file for each point, a line for each death), and
-`store` (`slow`, `away` or nothing), which is looked at before each call to the store. Each life arms the one point that
+`store` (`slow`, `crawls`, `away` or nothing) and `clocks.json` (seconds by module), which are looked at before each call. Each life arms the one point that
 has fired least, and ends by SIGKILL when that has been passed a drawn number of times.
 """
 
@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ FOLDER = Path(os.environ.get("FAULTS_DIR", "."))
 PASSES_MAX = {"embedder": 30, "graph_writer": 3, "ingest": 2}
 """How often a point may be passed before it fires; what is passed seldom fires soon."""
 SLOW_S = 5.0
+CRAWL_S = 0.1
 
 
 class Armed:
@@ -129,6 +131,8 @@ def patch_graph_writer(armed: Armed) -> None:
         match (FOLDER / "store").read_text() if (FOLDER / "store").exists() else "":
             case "slow":
                 await asyncio.sleep(SLOW_S)
+            case "crawls":
+                await asyncio.sleep(CRAWL_S)
             case "away":
                 raise StoreAway("the store is away, as the fault wants it")
 
@@ -169,6 +173,20 @@ def patch_ingest(armed: Armed) -> None:
         )  # fmt: skip
 
 
+def patch_clock(module: str) -> None:
+    from eventlog.clock import SystemClock
+
+    original = SystemClock.now
+
+    def now(self: SystemClock) -> datetime:
+        offsets = (
+            json.loads((FOLDER / "clocks.json").read_text()) if (FOLDER / "clocks.json").exists() else {}
+        )
+        return original(self) + timedelta(seconds=offsets.get(module, 0))
+
+    SystemClock.now = now  # type: ignore[method-assign]
+
+
 POINTS = {
     "embedder": (BEFORE_ANSWER, AFTER_ANSWER, AFTER_PUBLISH),
     "graph_writer": (AFTER_STORE, AFTER_SETTLED, AMID_WRITE),
@@ -180,6 +198,7 @@ if __name__ == "__main__":
     MODULE = sys.argv[1]
     sys.path.pop(0)  # this folder: a service finds what it finds without us
     (FOLDER / "fired").mkdir(parents=True, exist_ok=True)
+    patch_clock(MODULE)
     PATCHES[MODULE](Armed(MODULE))
     sys.argv = [MODULE]
     runpy.run_module(f"{MODULE}.app", run_name="__main__", alter_sys=True)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import commands, deaths, inputs, named_points, provider_answers, store_faults
+from tests.faults import commands, deaths, inputs, named_points, provider_answers, store_faults, surroundings
 from tests.faults.catalogue import CATALOGUE, Fault, short_of
 from tests.faults.world import World
 
-REGISTERED = (commands, deaths, inputs, named_points, provider_answers, store_faults)
+REGISTERED = (commands, deaths, inputs, named_points, provider_answers, store_faults, surroundings)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -37,6 +37,7 @@ class World:
     env: Mapping[str, str] = field(default_factory=dict)
     latency_ms: int = 0
     program: Sequence[str] = ("-m", "paperlog.main", "up")
+    before_start: Callable[["World"], None] | None = None
     needs_folder: bool = False
     """Services get `FAULTS_DIR`, for `points.py`."""
     finish_s_max: float = 180.0
@@ -57,6 +58,8 @@ class World:
         if self.needs_folder:
             (self.folder / "faults" / "fired").mkdir(parents=True)
             env["FAULTS_DIR"] = str(self.folder / "faults")
+        if self.before_start is not None:
+            self.before_start(self)
         self.stack = Stack(self.folder / "data", embedding=MODEL, env=env, program=self.program)
         self._open.enter_context(self.stack)
         self._watch = self._open.enter_context(self._watching())
@@ -74,6 +77,10 @@ class World:
         argv += [str(self.stack.folder), str(self.folder / "watched.jsonl")]
         with (self.folder / "watch.log").open("ab") as log:
             return Ended(subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log))
+
+    def at_end(self, argv: Sequence[str]) -> None:
+        """A command that runs when the stack has stopped."""
+        self._open.callback(subprocess.run, argv, check=False)
 
     # --- imports -------------------------------------------------------------------------------------------------
 
@@ -173,14 +180,18 @@ class World:
     # --- the end -------------------------------------------------------------------------------------------------
 
     def drain(self, *import_ids: str) -> None:
-        """Waits, from the last fault on, until every import has ended and everything is ready."""
+        """Waits, from the last fault on, until every import has ended and everything is ready: those that are named,
+        and whatever else was taken, though its asker may never have heard the answer.
+        """
         since = time.monotonic()
-        for import_id in import_ids or tuple(self.sources):
+        for import_id in import_ids:
             self.stack.wait(import_id, *TERMINAL, timeout_s=self.finish_s_max)
-        until(self._is_ready, self.finish_s_max, lambda: f"not ready: {self.stack.request('GET', '/readyz')}")
+        for import_id in self._statuses():
+            self.stack.wait(import_id, *TERMINAL, timeout_s=self.finish_s_max)
+        until(self.is_ready, self.finish_s_max, lambda: f"not ready: {self.stack.request('GET', '/readyz')}")
         self.finished_in_s = time.monotonic() - since
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             return self.stack.request("GET", "/readyz")[0] == 200
         except OSError:
@@ -252,7 +263,12 @@ class Ended:
 def lose_everything_local(data: Path) -> None:
     """What stays is the truth: the log and the files; and the words of the services, for the auditor."""
     for each in data.iterdir():
-        if each.is_dir() and each.name not in ("kafka", "blobs", "logs"):
+        if not each.is_dir() or each.name in ("kafka", "blobs", "logs"):
+            continue
+        if each.is_mount():
+            for within in each.iterdir():
+                shutil.rmtree(within) if within.is_dir() else within.unlink()
+        else:
             shutil.rmtree(each)
 
 

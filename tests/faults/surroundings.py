@@ -1,0 +1,185 @@
+"""Faults of what is around: members that come and go, disks that are full, clocks that differ, a backlog."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.e2e.stack import until
+from tests.faults.catalogue import fault
+from tests.faults.named_points import LAUNCHER
+from tests.faults.world import TERMINAL, World
+
+SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
+COME_AND_GO_S = 120.0
+EVERY_S = 2.0
+STOPPED_S = 14.0
+"""Longer than a session, so that the group goes on without the member, and finds it again."""
+MODULES = {"ingest": "ingest", "embedder": "embedder", "graph-writer": "graph_writer"}
+
+
+@fault(
+    "F4",
+    "a second instance joins or leaves every 2 s for 2 minutes; one is silent past its session",
+    {"change": 40, "silent": 1},
+    latency_ms=200,
+    env=SLOW,
+)
+def rebalances(world: World) -> None:
+    first = world.import_(world.library("texts", documents=250, chunks_each=40), "Texts")
+    ends = time.monotonic() + COME_AND_GO_S
+    there: dict[str, float] = {}
+    while time.monotonic() < ends:
+        name = world.chance.choice([*MODULES] + ["embedder"] * 2)
+        if name in there:
+            del there[name]
+            number = world.chance.choice([signal.SIGTERM, signal.SIGKILL])
+            world.end_other(f"{name}-2", number=number)
+            world.deaths[name] += number is signal.SIGKILL
+        else:
+            world.start_other(name, MODULES[name])
+            there[name] = time.monotonic()
+        world.injected["change"] += 1
+        time.sleep(EVERY_S)
+    if "embedder" not in there:
+        world.start_other("embedder", "embedder")
+    time.sleep(EVERY_S * 2)
+    world.send("embedder", signal.SIGSTOP)
+    time.sleep(STOPPED_S)
+    world.send("embedder", signal.SIGCONT)
+    world.deaths["embedder"] += 1
+    world.injected["silent"] += 1
+    second = world.import_(world.library("late", documents=10, chunks_each=20), "Texts")
+    world.drain(first, second)
+
+
+# --- F16: disks --------------------------------------------------------------------------------------------------
+
+DISKS = {"kafka": 300, "store": 200, "blobs": 100, "ingest": 100, "embedder-openai-test-embedding-64-1": 100}
+FULL_S = 12.0
+
+
+def mount_disks(world: World) -> None:
+    """A small file system of its own under each folder; where this process may not mount, the fault cannot be shown."""
+    for name, size_mb in DISKS.items():
+        folder = world.folder / "data" / name
+        folder.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)], check=True)
+        world.at_end(["umount", "-l", str(folder)])
+
+
+@fault(
+    "F16",
+    "no space left under broker, store, blobs and indexes, one after the other",
+    {"full": len(DISKS)},
+    latency_ms=150,
+    env=SLOW,
+    before_start=mount_disks,
+)
+def full_disks(world: World) -> None:
+    first = world.import_(world.library("texts", documents=150, chunks_each=40), "Texts")
+    for number, name in enumerate(DISKS):
+        world.wait_settled(first, 100 + 300 * number)
+        filler = world.folder / "data" / name / "filler"
+        _fill(filler)
+        world.injected["full"] += 1
+        if name == "blobs":
+            library = world.library("no room", documents=3, chunks_each=20)
+            said = world.stack.command(
+                "import", str(library), "--project", "No room", "--no-wait", check=None
+            )
+            world.check(said.returncode == 1, f"taken without room for it: {said.returncode} {said.stdout}")
+            world.numbers["said"] = " ".join(said.stderr.split())[-160:]
+        time.sleep(FULL_S)
+        filler.unlink()
+        if name == "kafka":
+            world.deaths["kafka"] += 1
+        if name.startswith("embedder"):
+            world.deaths["embedder"] += 1
+        until(world.is_ready, 120, lambda name=name: f"not ready after {name} was full: {world.stack.tail()}")
+    world.drain()
+
+
+def _fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while True:
+                    os.write(file.fileno(), bytes(size))
+            except OSError:
+                continue
+
+
+# --- F17: clocks -------------------------------------------------------------------------------------------------
+
+
+@fault(
+    "F17",
+    "clocks ten minutes apart either way, one that jumps back",
+    {"apart": 2, "jump": 1},
+    program=LAUNCHER,
+    needs_folder=True,
+    latency_ms=100,
+    env=SLOW,
+)
+def clocks(world: World) -> None:
+    _clocks(world, {"ingest": 600, "embedder": -600, "graph_writer": 0})
+    first = world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
+    world.wait_settled(first, 300)
+    world.injected["apart"] += 2
+    world.provider.tell(script=[{"kind": "rate_limit", "retry_after_s": 2.0, "times": 3}])
+    world.wait_settled(first, 600)
+    _clocks(world, {"ingest": -600, "embedder": 600, "graph_writer": -3600})
+    world.injected["jump"] += 1
+    second = world.import_(world.library("late", documents=10, chunks_each=20), "Texts")
+    world.drain(first, second)
+    page = world.stack.ask("GET", "/api/imports?limit=10")["imports"]
+    world.check(
+        [one["import_id"] for one in page] == [second, first], "newest first follows the clock, not the log"
+    )
+
+
+def _clocks(world: World, offsets_s: dict[str, int]) -> None:
+    path = world.folder / "faults" / "clocks.json"
+    path.with_suffix(".new").write_text(json.dumps(offsets_s))
+    path.with_suffix(".new").replace(path)
+
+
+# --- F18: a backlog ----------------------------------------------------------------------------------------------
+
+BACKLOG_DOCUMENTS = 650
+"""Some 20,000 chunks: a hundred thousand take `bench/memory`, which measures the same at length."""
+
+
+@fault(
+    "F18",
+    "the writer at a hundredth of its speed before a backlog of 20,000",
+    {"backlog": 20_000},
+    program=LAUNCHER,
+    needs_folder=True,
+    finish_s_max=300,
+)
+def backlog(world: World) -> None:
+    (world.folder / "faults" / "store").write_text("crawls")
+    import_id = world.import_(world.library("texts", documents=BACKLOG_DOCUMENTS, chunks_each=40), "Texts")
+
+    def is_all_embedded() -> bool:
+        status = world.stack.status(import_id)
+        return bool(
+            status["documents"]["parsed"] == BACKLOG_DOCUMENTS
+            and len(world.provider.billed()) >= _texts(status)
+        )
+
+    until(is_all_embedded, 180, lambda: f"not all is embedded: {world.stack.status(import_id)}")
+    chunks = world.stack.status(import_id)["chunks"]
+    world.injected["backlog"] = chunks["total"] - chunks["stored"]
+    (world.folder / "faults" / "store").write_text("")
+    world.drain()
+    world.stack.wait(import_id, *TERMINAL)
+
+
+def _texts(status: dict[str, dict[str, int]]) -> int:
+    """A text that stands in several documents is paid once, so a few less than there are chunks."""
+    return int(status["chunks"]["total"] * 0.98)

@@ -5,17 +5,18 @@ DATA ?= var
 LIBRARY ?= examples/library
 FAULTS ?=
 SEED ?=
+HOURS ?= 2
 
 BIN := .venv/bin
 PROJECTS := libs/eventlog services/ingest services/embedder services/graph-writer cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
-.PHONY: help install run up test fmt lint types bench faults lock lock-jars
+.PHONY: help install run up test fmt lint types bench faults faults-soak lock lock-jars
 .DEFAULT_GOAL := help
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## install, start the stack, import LIBRARY (or our small one), search in it, serve until Ctrl-C
 	@.ci/preflight --port $(PORT) --library "$(LIBRARY)"
@@ -47,6 +48,9 @@ bench: install ## throughput, memory, search: prints tables, writes JSON to benc
 
 faults: install ## every fault against a real stack, judged by the auditor; FAULTS="F1 F3" for some, SEED=n again
 	@$(BIN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(FAULTS)
+
+faults-soak: install ## all faults mixed, one every 3 s, for HOURS
+	@$(BIN)/python -m tests.faults.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
 install: .venv/.installed ## everything into .venv and .cache, with hashes; seconds when it is there already
 	@:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+import urllib.request
 
 from tests.e2e.stack import until
 from tests.faults.catalogue import fault
@@ -150,8 +151,6 @@ def zombies(world: World) -> None:
 
 
 def _wait_up(url: str) -> None:
-    import urllib.request
-
     def is_up() -> bool:
         try:
             with urllib.request.urlopen(f"{url}/livez", timeout=2) as answer:

@@ -139,7 +139,7 @@ def poison(world: World) -> None:
     for number in range(1, 11):
         world.wait_settled(import_id, number * 150)
         for topic, partitions in TOPICS.items():
-            _poison(world, producer, topic, min(partitions, 4))
+            send_poison(world, producer, topic, min(partitions, 4))
     world.drain(import_id)
     for _ in range(40):
         producer.produce("import-requests", value=world.chance.randbytes(40), partition=0)
@@ -157,7 +157,7 @@ def poison(world: World) -> None:
     )
 
 
-def _poison(world: World, producer: Producer, topic: str, count: int) -> None:
+def send_poison(world: World, producer: Producer, topic: str, count: int) -> None:
     for _ in range(count):
         kind = world.chance.randrange(4)
         value = (
@@ -239,11 +239,7 @@ def repeats(world: World) -> None:
 
 
 def _lag(world: World) -> int:
-    import urllib.request
-
-    url = world.stack.endpoints()["services"]["graph-writer"]["url"]
-    with urllib.request.urlopen(f"{url}/status", timeout=30) as answer:
-        return int(json.loads(answer.read())["lag_count"])
+    return int(world.writer_status()["lag_count"])
 
 
 def _repeat(world: World, topic: str, is_over: threading.Event) -> None:

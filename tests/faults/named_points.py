@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,9 +105,7 @@ def _store(world: World, how: str) -> None:
 
 
 def _positions(world: World) -> Mapping[str, int]:
-    url = world.stack.endpoints()["services"]["graph-writer"]["url"]
-    with urllib.request.urlopen(f"{url}/status", timeout=30) as answer:
-        said = json.loads(answer.read())
+    said = world.writer_status()
     return {
         f"{one['collection']} {one['topic']} {one['partition']}": one["offset"] for one in said["positions"]
     }

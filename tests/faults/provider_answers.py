@@ -1,6 +1,5 @@
 """Faults of the embedding provider: what it refuses, what it breaks off, what it answers too late or wrongly."""
 
-import urllib.request
 from collections import Counter
 from itertools import pairwise
 
@@ -57,7 +56,7 @@ def _use_up_the_quota(world: World, *, is_by_command: bool) -> None:
     )
     world.provider.tell(script=[])
     if is_by_command:
-        urllib.request.urlopen(f"{world.stack.endpoints()['services']['embedder']['url']}/probe", data=b"")
+        world.post(f"{world.stack.endpoints()['services']['embedder']['url']}/probe")
     world.stack.wait(import_id, *DONE, timeout_s=30 if is_by_command else 70)
     met = [at for at, _, kind in world.provider.met()["requests"][before:] if kind == "quota"]
     world.injected["quota"] += 1

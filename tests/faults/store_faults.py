@@ -28,18 +28,18 @@ def store_losses(world: World) -> None:
     for number in range(WRITER_KILLS):
         world.wait_settled(import_id, 100 + number * 150)
         world.kill(WRITER)
-    older = _copied_while_it_stands(world)
+    older = copy_while_it_stands(world)
     world.wait_settled(import_id, 2_600)
-    _replaced(world, older)
+    replace_store(world, older)
     world.wait_settled(import_id, 3_200)
-    _replaced(world, None)
+    replace_store(world, None)
     world.drain()
     billed = len(world.provider.billed())
     _delete_behind_its_back(world, import_id)
     world.check(len(world.provider.billed()) == billed, "the repair of the store was billed")
 
 
-def _copied_while_it_stands(world: World) -> Path:
+def copy_while_it_stands(world: World) -> Path:
     """What a snapshot of the disk would hold: the writer is stopped for the length of the copy, not asked to flush."""
     world.send(WRITER, signal.SIGSTOP)
     try:
@@ -48,7 +48,7 @@ def _copied_while_it_stands(world: World) -> Path:
         world.send(WRITER, signal.SIGCONT)
 
 
-def _replaced(world: World, by: Path | None) -> None:
+def replace_store(world: World, by: Path | None) -> None:
     """Under the running writer, which must notice by itself, end and come back."""
     before = world.pid(WRITER)
     store = world.stack.folder / "store"

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -119,6 +120,15 @@ class World:
             timeout_s,
             lambda: f"not {count} parsed: {self.stack.status(import_id)} {self.stack.tail()}",
         )
+
+    def writer_status(self) -> dict[str, Any]:
+        url = self.stack.endpoints()["services"]["graph-writer"]["url"]
+        with urllib.request.urlopen(f"{url}/status", timeout=30) as answer:
+            return dict(json.loads(answer.read()))
+
+    def post(self, url: str) -> None:
+        with urllib.request.urlopen(url, data=b"", timeout=10):
+            pass
 
     def check(self, is_true: object, what: str) -> None:
         if not is_true:

@@ -18,7 +18,8 @@ TIMES = {
     for point in points
 }
 """In the middle of a fact is before the end of its transaction and after it, ten times each."""
-FIRED_S_MAX = 420.0
+FIRED_S_MAX = 600.0
+OPEN_MAX = 4
 AWAY_S = 60.0
 SLOW_FOR_S = 20.0
 
@@ -40,9 +41,9 @@ def named_points(world: World) -> None:
     open_: list[str] = []
     while (fired := _fired(world)) != TIMES and time.monotonic() < deadline:
         open_ = [each for each in open_ if world.stack.status(each)["state"] not in DONE]
-        if len(open_) < 2:
+        if len(open_) < OPEN_MAX:
             number += 1
-            library = world.library(f"texts-{number}", documents=6, chunks_each=24)
+            library = world.library(f"texts-{number}", documents=4, chunks_each=16)
             open_.append(_import_under_fire(world, library, f"Texts {number}"))
         time.sleep(0.3)
     world.numbers["imports"] = number

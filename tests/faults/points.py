@@ -2,8 +2,8 @@
 
 What is patched here is patched at start, from outside: the services have no hook of their own. `FAULTS_DIR` holds
 `plan.json` (`{"times": {point: deaths wanted}, "seed": n}`), `fired/` (a file for each point, a line for each death), and
-`store` (`slow`, `crawls`, `away` or nothing) and `clocks.json` (seconds by module), which are looked at before each call. Each life arms the one point that
-has fired least, and ends by SIGKILL when that has been passed a drawn number of times.
+`store` (`slow`, `crawls`, `away` or nothing) and `clocks.json` (seconds by module), which are looked at before each call. A point that
+has not fired as often as wanted ends the process by SIGKILL, by chance, when it is passed.
 """
 
 import asyncio
@@ -20,33 +20,29 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(os.environ.get("FAULTS_DIR", "."))
-PASSES_MAX = {"embedder": 30, "graph_writer": 3, "ingest": 2}
-"""How often a point may be passed before it fires; what is passed seldom fires soon."""
+FIRED_SHARE = {"embedder": 0.07, "graph_writer": 0.5, "ingest": 0.6}
+"""Of the times that a point is passed; what is passed seldom fires soon."""
 SLOW_S = 5.0
 CRAWL_S = 0.1
 
 
 class Armed:
+    """All points of the module that are to fire yet; each time that one is passed, chance says whether it does."""
+
     def __init__(self, module: str) -> None:
         path = FOLDER / "plan.json"
         plan = json.loads(path.read_text()) if path.exists() else {"times": {}, "seed": 0}
         mine = {point: times for point, times in plan["times"].items() if point in POINTS[module]}
-        left = {point: times - len(_lines(point)) for point, times in mine.items()}
-        deaths = sum(len(_lines(point)) for point in mine)
-        chance = random.Random(f"{plan['seed']} {module} {deaths}")
-        open_ = sorted(point for point, times in left.items() if times > 0)
-        self.point = max(open_, key=lambda point: (left[point], chance.random())) if open_ else ""
-        self._passes = chance.randint(1, PASSES_MAX[module])
+        self._points = {point for point, times in mine.items() if times > len(_lines(point))}
+        self._share = FIRED_SHARE[module]
+        self._chance = random.Random(f"{plan['seed']} {module} {sum(len(_lines(point)) for point in mine)}")
 
     def passed(self, point: str) -> bool:
         """Whether it is time to die here."""
-        if point != self.point:
-            return False
-        self._passes -= 1
-        return self._passes <= 0
+        return point in self._points and self._chance.random() < self._share
 
-    def die(self) -> None:
-        with (FOLDER / "fired" / self.point).open("a") as file:
+    def die(self, point: str) -> None:
+        with (FOLDER / "fired" / point).open("a") as file:
             file.write(f"{time.time():.3f}\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -81,7 +77,7 @@ def _at(
 ) -> Callable[..., Any]:
     async def here(*arguments: Any, **named: Any) -> None:
         if is_meant(*arguments, **named) and armed.passed(point):
-            armed.die()
+            armed.die(point)
 
     return here
 
@@ -102,7 +98,7 @@ def patch_embedder(armed: Armed) -> None:
 
     async def soon(*_: Any, **__: Any) -> None:
         if armed.passed(BEFORE_ANSWER):
-            asyncio.get_running_loop().call_later(UNDER_WAY_S, armed.die)
+            asyncio.get_running_loop().call_later(UNDER_WAY_S, armed.die, BEFORE_ANSWER)
 
     _around(OpenAIModel, "embed", before=soon, after=_at(armed, AFTER_ANSWER))
     _around(Publisher, "publish", after=_at(armed, AFTER_PUBLISH))

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.e2e.edge_files import delete_points
 from tests.e2e.stack import until
 from tests.faults.catalogue import fault
+from tests.faults.named_points import LAUNCHER
 from tests.faults.world import DONE, World
 
 WRITER = "graph-writer"
@@ -22,6 +23,8 @@ COLLECTION = "openai-test-embedding-64-1"
     {"kill": WRITER_KILLS, "older": 1, "deleted": 1, "points": DELETED},
     latency_ms=100,
     env={"PAPERLOG_REQUESTS_MAX": "16"},
+    program=LAUNCHER,
+    needs_folder=True,
 )
 def store_losses(world: World) -> None:
     import_id = world.import_(world.library("texts", documents=120, chunks_each=40), "Texts")
@@ -49,7 +52,8 @@ def copy_while_it_stands(world: World) -> Path:
 
 
 def replace_store(world: World, by: Path | None) -> None:
-    """Under the running writer, which must notice by itself, end and come back."""
+    """Under a writer that has opened it, which must notice by itself, end and come back."""
+    until(world.is_ready, 60, lambda: f"not ready: {world.stack.request('GET', '/readyz')}")
     before = world.pid(WRITER)
     store = world.stack.folder / "store"
     world.send(WRITER, signal.SIGSTOP)

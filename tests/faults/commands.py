@@ -147,7 +147,6 @@ def _import_all(world: World, libraries: list[tuple[Path, str]], key: str = "") 
     for number, (library, project) in enumerate(libraries):
         more = ("--idempotency-key", f"{key}-{number}") if key else ()
         ids.append(world.stack.import_folder(library, project, *more))
-        world.sources[ids[-1]] = []
         world.injected["import"] += 1
     for import_id in ids:
         status = world.stack.wait(import_id, *TERMINAL)

@@ -14,28 +14,47 @@ from tests.faults.world import DONE, SERVICES, TERMINAL, World, lose_everything_
 SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
 """With a latency, so that an import lasts long enough to be met half-way."""
 BROKER_KILLS = 5
+KILLS = 30
+SECONDS = ("ingest", "embedder")
 CLIENTS = 4
 OUTAGE_S = 60.0
 SESSION_S = 10.0
 """After which a member that is not heard of is taken for dead."""
 
 
-@fault("F1", "SIGKILL of each service at random over 10,000 chunks", {"kill": 30}, latency_ms=150, env=SLOW)
+@fault(
+    "F1",
+    "SIGKILL of each service at random over 10,000 chunks, two ingests and two embedders",
+    {"kill": KILLS},
+    latency_ms=150,
+    env=SLOW,
+)
 def random_kills(world: World) -> None:
     import_id = world.import_(world.library("texts", documents=325, chunks_each=40), "Texts")
-    victims = [*SERVICES] * 10
+    for name in SECONDS:
+        world.start_other(name, name)
+    victims = [*SERVICES, *SERVICES, *(f"{name}-2" for name in SECONDS)] * 4
     world.chance.shuffle(victims)
     # Parsing is over long before the chunks are through: ingest dies first, in the middle of its documents.
-    victims.sort(key=lambda name: name != "ingest")
-    for number, name in enumerate(victims[:6]):
-        world.wait_parsed(import_id, 10 + number * 40)
-        world.kill(name)
-    rest = victims[6:]
-    world.chance.shuffle(rest)
-    for number, name in enumerate(rest, start=1):
-        world.wait_settled(import_id, number * 380)
-        world.kill(name)
+    victims = ["ingest", "ingest-2"] * 2 + victims[: KILLS - 4]
+    for number, name in enumerate(victims):
+        if number < 4:
+            world.wait_parsed(import_id, 20 + number * 60)
+        else:
+            world.wait_settled(import_id, (number - 3) * 340)
+        _kill(world, name)
     world.drain()
+
+
+def _kill(world: World, name: str) -> None:
+    if not name.endswith("-2"):
+        world.kill(name)
+        return
+    first = name.removesuffix("-2")
+    world.end_other(name)
+    world.deaths[first] += 1
+    world.injected["kill"] += 1
+    world.start_other(first, first)
 
 
 class Asking:

@@ -19,7 +19,12 @@ WRONG_ANSWERS = (
 SPOILED = "a text whose vector is always zero"
 
 
-@fault("F6", "429 with Retry-After in 40 % of calls; the quota used up", {"rate_limit": 40, "quota": 2})
+@fault(
+    "F6",
+    "429 with Retry-After in 40 % of calls; the quota used up",
+    {"rate_limit": 40, "quota": 2},
+    is_rebuilt=False,
+)
 def rate_limits_and_quota(world: World) -> None:
     world.provider.tell(shares={"rate_limit": 0.4}, retry_after_s=RETRY_AFTER_S, seed=world.seed)
     import_id = world.import_(world.library("texts", documents=40, chunks_each=40), "Texts")
@@ -87,7 +92,10 @@ def _count_met(world: World, kinds: tuple[str, ...]) -> None:
 
 
 @fault(
-    "F7", "500, 502, 503, connection reset, half an answer, HTML with 200", dict.fromkeys(BROKEN_ANSWERS, 12)
+    "F7",
+    "500, 502, 503, connection reset, half an answer, HTML with 200",
+    dict.fromkeys(BROKEN_ANSWERS, 12),
+    is_rebuilt=False,
 )
 def broken_answers(world: World) -> None:
     world.provider.tell(script=_scatter(world, BROKEN_ANSWERS, each=12, among=300))
@@ -102,6 +110,7 @@ def broken_answers(world: World) -> None:
     {"late": 20},
     latency_ms=20,
     env={"PAPERLOG_REQUEST_S_MAX": "3"},
+    is_rebuilt=False,
 )
 def late_answers(world: World) -> None:
     world.provider.tell(script=_scatter(world, ("late",), each=20, among=350))
@@ -114,6 +123,7 @@ def late_answers(world: World) -> None:
     "F9",
     "answers with 200 that are wrong, one kind at a time; one text that is always wrong",
     {**dict.fromkeys(WRONG_ANSWERS, 5), "spoiled": 1},
+    is_rebuilt=False,
 )
 def wrong_answers(world: World) -> None:
     for number, kind in enumerate(WRONG_ANSWERS):

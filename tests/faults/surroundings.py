@@ -123,6 +123,7 @@ def _fill(filler: Path) -> None:
     needs_folder=True,
     latency_ms=100,
     env=SLOW,
+    is_rebuilt=False,
 )
 def clocks(world: World) -> None:
     _clocks(world, {"ingest": 600, "embedder": -600, "graph_writer": 0})

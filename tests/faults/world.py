@@ -160,8 +160,8 @@ class World:
 
     def start_other(self, name: str, module: str, *, instance: str = "2", **env: str) -> str:
         """A second instance with the settings of the first, a folder, a port and an instance name of its own; its URL."""
+        until(lambda: self.pid(name) is not None, 60, f"{name} is not there to take settings from")
         pid = self.pid(name)
-        assert pid is not None
         pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         settings = dict(pair.decode().split("=", 1) for pair in pairs if b"=" in pair)
         port = _free_port()

@@ -51,8 +51,8 @@ def _kill(world: World, name: str) -> None:
         world.kill(name)
         return
     first = name.removesuffix("-2")
+    world.died(first)
     world.end_other(name)
-    world.deaths[first] += 1
     world.injected["kill"] += 1
     world.start_other(first, first)
 
@@ -118,10 +118,10 @@ def broker_deaths(world: World) -> None:
         world.wait_settled(import_id, 100 + number * 350)
         world.kill("kafka")
     world.wait_settled(import_id, 2_000)
-    world.send("kafka", signal.SIGSTOP)
-    time.sleep(OUTAGE_S)
-    world.send("kafka", signal.SIGCONT)
-    world.deaths["kafka"] += 1
+    with world.suffering("kafka"):
+        world.send("kafka", signal.SIGSTOP)
+        time.sleep(OUTAGE_S)
+        world.send("kafka", signal.SIGCONT)
     world.injected["outage"] += 1
     asking.end()
     world.drain(import_id, *asking.accepted)
@@ -147,21 +147,21 @@ def zombies(world: World) -> None:
     second = world.import_(world.library("second", documents=60, chunks_each=40), "Texts")
     world.wait_settled(first, 300)
     front = world.stack.http
-    world.send("ingest", signal.SIGSTOP)
-    world.stack.http = other
-    try:
-        world.wait_settled(first, 900, timeout_s=SESSION_S * 6)
-        world.send("embedder", signal.SIGSTOP)
-        for import_id in (first, second):
-            world.stack.wait(import_id, *TERMINAL, timeout_s=world.finish_s_max)
-        for name in ("embedder", "ingest"):
-            world.send(name, signal.SIGCONT)
-            world.injected["zombie"] += 1
-            world.deaths[name] += 1
-        third = world.import_(world.library("third", documents=10, chunks_each=20), "Texts")
-        world.stack.wait(third, *TERMINAL)
-    finally:
-        world.stack.http = front
+    with world.suffering("ingest"), world.suffering("embedder"):
+        world.send("ingest", signal.SIGSTOP)
+        world.stack.http = other
+        try:
+            world.wait_settled(first, 900, timeout_s=SESSION_S * 6)
+            world.send("embedder", signal.SIGSTOP)
+            for import_id in (first, second):
+                world.stack.wait(import_id, *TERMINAL, timeout_s=world.finish_s_max)
+            for name in ("embedder", "ingest"):
+                world.send(name, signal.SIGCONT)
+                world.injected["zombie"] += 1
+            third = world.import_(world.library("third", documents=10, chunks_each=20), "Texts")
+            world.stack.wait(third, *TERMINAL)
+        finally:
+            world.stack.http = front
     log = (world.stack.folder / "logs" / "ingest.log").read_text()
     world.check(
         "leader.lost" in log or "fenced" in log.lower(), "the old leader does not say that it was fenced"
@@ -191,11 +191,11 @@ def everything_local_is_lost(world: World) -> None:
     library = world.library("texts", documents=60, chunks_each=40)
     import_id = world.import_(library, "Texts")
     world.wait_settled(import_id, 900)
+    world.died("all")
     world.stack.kill_up()
     shutil.rmtree(library)
     lose_everything_local(world.stack.folder)
     world.injected["loss"] += 1
-    world.deaths["all"] += 1
     world.stack.start()
     world.drain()
     world.sources.clear()

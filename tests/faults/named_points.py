@@ -51,7 +51,9 @@ def named_points(world: World) -> None:
     fired = _fired(world)
     world.injected.update(fired)
     for module, points in POINTS.items():
-        world.deaths[module.replace("_", "-")] += sum(fired.get(point, 0) for point in points)
+        for point in points:
+            for line in (world.folder / "faults" / "fired" / point).read_text().splitlines():
+                world.died(module.replace("_", "-"), at=float(line))
 
 
 def _import_under_fire(world: World, library: Any, project: str) -> str:

@@ -53,7 +53,7 @@ def run(fault: Fault, seed: int, folder: Path) -> Row:
         _judged(row, json.loads((folder / "findings.json").read_text()))
         row.finished_in_s = world.finished_in_s
     row.broken += world.broken + list(short_of(fault.planned, world.injected))
-    row.injected, row.deaths = world.injected.total(), world.deaths.total()
+    row.injected, row.deaths = world.injected.total(), len(world.deaths)
     row.seconds = time.monotonic() - started
     print(f"   injected {dict(world.injected)} {world.numbers or ''}")
     for line in (*world.broken, *short_of(fault.planned, world.injected)):

@@ -62,8 +62,8 @@ class Soak:
     def heal(self) -> None:
         self.world.provider.tell(script=[], shares={})
         for name in list(self._there):
+            self.world.died(name)
             self.world.end_other(f"{name}-2")
-            self.world.deaths[name] += 1
         self._continue()
 
     def _keep_importing(self, ends: float) -> None:
@@ -88,10 +88,10 @@ class Soak:
 
     def _freeze(self) -> None:
         name = self.world.chance.choice((*SERVICES, "kafka"))
-        self.world.send(name, signal.SIGSTOP)
-        time.sleep(self.world.chance.uniform(1, 13))
-        self.world.send(name, signal.SIGCONT)
-        self.world.deaths[name] += 1
+        with self.world.suffering(name):
+            self.world.send(name, signal.SIGSTOP)
+            time.sleep(self.world.chance.uniform(1, 13))
+            self.world.send(name, signal.SIGCONT)
 
     def _answers(self) -> None:
         kinds = self.world.chance.sample(BAD_ANSWERS, 4)
@@ -101,8 +101,8 @@ class Soak:
         name = self.world.chance.choice(list(MODULES))
         if name in self._there:
             self._there.discard(name)
+            self.world.died(name)
             self.world.end_other(f"{name}-2")
-            self.world.deaths[name] += 1
         else:
             self._there.add(name)
             self.world.start_other(name, MODULES[name])
@@ -158,7 +158,7 @@ def main() -> int:
         code = world.finish()
     short = [name for name in soak.faults if not world.injected[name]] if seconds >= KINDS_FROM_S else []
     too_few = world.injected.total() < seconds / EVERY_S / 2
-    print(f"injected {dict(world.injected)}, deaths {dict(world.deaths)}, imports {len(soak.imports)}")
+    print(f"injected {dict(world.injected)}, deaths {len(world.deaths)}, imports {len(soak.imports)}")
     if short or too_few:
         print(f"BROKEN fewer faults than planned: {world.injected.total()}; none of {short}")
     return int(bool(code or short or too_few))

@@ -36,8 +36,9 @@ def rebalances(world: World) -> None:
         if name in there:
             del there[name]
             number = world.chance.choice([signal.SIGTERM, signal.SIGKILL])
+            if number is signal.SIGKILL:
+                world.died(name)
             world.end_other(f"{name}-2", number=number)
-            world.deaths[name] += number is signal.SIGKILL
         else:
             world.start_other(name, MODULES[name])
             there[name] = time.monotonic()
@@ -46,10 +47,10 @@ def rebalances(world: World) -> None:
     if "embedder" not in there:
         world.start_other("embedder", "embedder")
     time.sleep(EVERY_S * 2)
-    world.send("embedder", signal.SIGSTOP)
-    time.sleep(STOPPED_S)
-    world.send("embedder", signal.SIGCONT)
-    world.deaths["embedder"] += 1
+    with world.suffering("embedder"):
+        world.send("embedder", signal.SIGSTOP)
+        time.sleep(STOPPED_S)
+        world.send("embedder", signal.SIGCONT)
     world.injected["silent"] += 1
     second = world.import_(world.library("late", documents=10, chunks_each=20), "Texts")
     world.drain(first, second)
@@ -82,24 +83,23 @@ def full_disks(world: World) -> None:
     first = world.import_(world.library("texts", documents=150, chunks_each=40), "Texts")
     for number, name in enumerate(DISKS):
         world.wait_settled(first, 100 + 300 * number)
-        filler = world.folder / "data" / name / "filler"
-        _fill(filler)
+        with world.suffering(name):
+            _run_full(world, name)
         world.injected["full"] += 1
-        if name == "blobs":
-            library = world.library("no room", documents=3, chunks_each=20)
-            said = world.stack.command(
-                "import", str(library), "--project", "No room", "--no-wait", check=None
-            )
-            world.check(said.returncode == 1, f"taken without room for it: {said.returncode} {said.stdout}")
-            world.numbers["said"] = " ".join(said.stderr.split())[-160:]
-        time.sleep(FULL_S)
-        filler.unlink()
-        if name == "kafka":
-            world.deaths["kafka"] += 1
-        if name.startswith("embedder"):
-            world.deaths["embedder"] += 1
-        until(world.is_ready, 120, lambda name=name: f"not ready after {name} was full: {world.stack.tail()}")
     world.drain()
+
+
+def _run_full(world: World, name: str) -> None:
+    filler = world.folder / "data" / name / "filler"
+    _fill(filler)
+    if name == "blobs":
+        library = world.library("no room", documents=3, chunks_each=20)
+        said = world.stack.command("import", str(library), "--project", "No room", "--no-wait", check=None)
+        world.check(said.returncode == 1, f"taken without room for it: {said.returncode} {said.stdout}")
+        world.numbers["said"] = " ".join(said.stderr.split())[-160:]
+    time.sleep(FULL_S)
+    filler.unlink()
+    until(world.is_ready, 120, lambda: f"not ready after {name} was full: {world.stack.tail()}")
 
 
 def _fill(filler: Path) -> None:

@@ -13,8 +13,8 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +43,7 @@ class World:
     """Services get `FAULTS_DIR`, for `points.py`."""
     finish_s_max: float = 180.0
     injected: Counter[str] = field(default_factory=Counter)
-    deaths: Counter[str] = field(default_factory=Counter)
+    deaths: list[dict[str, Any]] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     """What a fault wants to have said of itself in the table."""
     sources: dict[str, list[str]] = field(default_factory=dict)
@@ -145,9 +145,23 @@ class World:
     def kill(self, name: str) -> None:
         """SIGKILL; waits until the supervisor has started another one."""
         until(lambda: self.pid(name) is not None, 60, f"{name} is not there")
+        self.died(name)
         self.stack.kill(name)
-        self.deaths[name] += 1
         self.injected["kill"] += 1
+
+    def died(self, name: str, *, at: float | None = None) -> None:
+        """Before it does, so that what it costs comes later."""
+        now = time.time() if at is None else at
+        self.deaths.append({"name": name, "since": now, "until": now})
+
+    @contextmanager
+    def suffering(self, name: str) -> Iterator[None]:
+        """A service is stopped, or without what it needs, in between: it may die of it more than once."""
+        since = time.time()
+        try:
+            yield
+        finally:
+            self.deaths.append({"name": name, "since": since, "until": time.time()})
 
     def send(self, name: str, number: signal.Signals) -> None:
         pid = self.pid(name)

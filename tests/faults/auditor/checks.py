@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from tests.faults.auditor import derive
-from tests.faults.auditor.evidence import Evidence, Point
+from tests.faults.auditor.evidence import Bill, Death, Evidence, Point
 from tests.faults.auditor.expected import Expected, chunks_of, work_out
 
 LOST_PER_DEATH = 48 * 2 * 5
 """Texts that one death may cost: two requests of five for each of 48 partitions (P4)."""
+NOTICED_S = 1.0
+"""What was billed a moment after a fault may have been under way, for clocks and lines are not read at one instant."""
 ANONYMOUS_KB_MAX = 300 * 1024
 """Of the three services together, at any moment (issue 8, section 3)."""
 SERVICES = ("ingest", "embedder", "graph-writer")
@@ -207,33 +209,48 @@ def completion_is_true_when_it_is_read(evidence: Evidence, expected: Expected) -
 
 def nobody_pays_twice(evidence: Evidence, expected: Expected) -> Finding:
     found = Finding(
-        "I5", "texts billed stay within P4's bound, each at most once more than the faults that hit it"
+        "I5", "texts billed stay within P4's bound, and none is billed again without a fault in between"
     )
     projects: dict[str, set[str]] = defaultdict(set)
     for revisions in expected.extracted.values():
         for body in revisions.values():
             projects[derive.sha256(body["text"])].add(body["project_id"])
-    billed = Counter(one.sha256 for one in evidence.bills)
-    wasted = Counter(one.sha256 for one in evidence.bills if one.met not in NOT_WASTED)
-    once = sum(len(projects[text]) for text in billed if text in projects)
-    deaths = evidence.deaths.costly
-    bound = once + wasted.total() + deaths * LOST_PER_DEATH
-    for text, count in billed.items():
+    bills: dict[str, list[Bill]] = defaultdict(list)
+    for bill in evidence.bills:
+        bills[bill.sha256].append(bill)
+    deaths = [one for one in evidence.deaths if one.is_costly]
+    once = sum(min(len(projects[text]), len(each)) for text, each in bills.items() if text in projects)
+    wasted = sum(one.met not in NOT_WASTED for one in evidence.bills)
+    bound = once + wasted + len(deaths) * LOST_PER_DEATH
+    for text, each in bills.items():
         if text not in projects:
             found.broken.append(f"text {text[:12]} was billed and is no chunk's")
-        elif count > len(projects[text]) + wasted[text] + deaths:
+        elif (without := _billed_without_cause(each, deaths)) > len(projects[text]):
             found.broken.append(
-                f"text {text[:12]} was billed {count} times; {wasted[text]} answers were of no use"
+                f"text {text[:12]} was billed {len(each)} times, {without} times without a fault before it"
             )
-    if billed.total() > bound:
-        found.broken.append(f"{billed.total()} texts billed, at most {bound} may be")
+    if len(evidence.bills) > bound:
+        found.broken.append(f"{len(evidence.bills)} texts billed, at most {bound} may be")
     if evidence.rebuilt is not None and evidence.rebuilt.bills_count:
         found.broken.append(f"rebuilding from the log billed {evidence.rebuilt.bills_count} texts")
     found.numbers = {
-        "distinct": once, "billed": billed.total(), "useless_answers": wasted.total(),
-        "repaid": billed.total() - once - wasted.total(), "deaths": deaths, "bound": bound,
+        "distinct": once, "billed": len(evidence.bills), "useless_answers": wasted,
+        "repaid": len(evidence.bills) - once - wasted, "deaths": len(deaths), "bound": bound,
     }  # fmt: skip
     return found
+
+
+def _billed_without_cause(bills: list[Bill], deaths: list[Death]) -> int:
+    """How often a text was billed that had not been before, or was since the useful answer before with no death between."""
+    count, before = 0, None
+    for bill in sorted(bills, key=lambda one: one.at):
+        is_excused = before is not None and (
+            before.met not in NOT_WASTED
+            or any(one.since <= bill.at and before.at <= one.until + NOTICED_S for one in deaths)
+        )
+        count += not is_excused
+        before = bill
+    return count
 
 
 def one_id_one_content(evidence: Evidence, expected: Expected) -> Finding:

@@ -48,6 +48,8 @@ class Bill:
 
     sha256: str
     met: str
+    at: float = 0.0
+    """Unix time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +80,17 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deaths:
-    """By name of service: how often the run killed it, or cut it from its log."""
+class Death:
+    """The run killed a service, stopped it, or cut it from its log, at `since`; `until` is when that was over."""
 
-    by_name: dict[str, int] = field(default_factory=dict)
+    name: str
+    since: float
+    until: float
 
     @property
-    def costly(self) -> int:
-        """Those that may cost what is under way at the provider."""
-        return sum(
-            count for name, count in self.by_name.items() if name.startswith(("embedder", "kafka", "all"))
-        )
+    def is_costly(self) -> bool:
+        """Whether it may cost what is under way at the provider."""
+        return self.name.startswith(("embedder", "kafka", "all"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ class Evidence:
     counted: list[Counted] = field(default_factory=list)
     memory_kb: list[dict[str, int]] = field(default_factory=list)
     """Anonymous memory by service, children included, at one moment each."""
-    deaths: Deaths = field(default_factory=Deaths)
+    deaths: list[Death] = field(default_factory=list)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
     """By import: path and text of each file that is plain text."""
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from tests.faults.auditor.evidence import (
     Bill,
     Counted,
     DeadLetter,
-    Deaths,
+    Death,
     Evidence,
     Fact,
     Point,
@@ -190,7 +190,7 @@ def _collection(folder: Path) -> Iterator[tuple[str, Point]]:
 
 def read_bills(ledger: Path) -> list[Bill]:
     lines = ledger.read_text().splitlines() if ledger.exists() else []
-    return [Bill(sha256=one["sha256"], met=one["met"]) for one in map(json.loads, lines)]
+    return [Bill(sha256=one["sha256"], met=one["met"], at=one["at"]) for one in map(json.loads, lines)]
 
 
 def read_watched(path: Path, evidence: Evidence) -> None:
@@ -218,7 +218,7 @@ def read_run(folder: Path, evidence: Evidence) -> None:
     said = json.loads((folder / "run.json").read_text())
     bills = read_bills(folder / "ledger.jsonl")
     evidence.bills = bills[: said["bills_before_rebuilding"]]
-    evidence.deaths = Deaths(by_name=said["deaths"])
+    evidence.deaths = [Death(**one) for one in said["deaths"]]
     evidence.statuses = said["statuses"]
     evidence.finished_in_s = said["finished_in_s"]
     evidence.finish_s_max = said["finish_s_max"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.faults.auditor import derive
 from tests.faults.auditor.checks import CHECKS, LOST_PER_DEATH, judge
-from tests.faults.auditor.evidence import Bill, Deaths, Evidence, Point, Progress, Rebuilt
+from tests.faults.auditor.evidence import Bill, Death, Evidence, Point, Progress, Rebuilt
 from tests.unit.auditor.runs import (
     CHUNKS,
     COLLECTION,
@@ -105,15 +105,15 @@ def _swap_texts(evidence: Evidence) -> None:
 
 
 def _overpay(evidence: Evidence) -> None:
-    """Each text once more than once, which one death allows; together more than one death can lose."""
-    evidence.deaths = Deaths(by_name={"embedder": 1})
+    """Each text once more after a death, which one death allows; together more than one death can lose."""
+    evidence.deaths = [Death(name="embedder", since=1.0, until=1.0)]
     texts = [f"text {number}" for number in range(LOST_PER_DEATH + 1)]
     for number, text in enumerate(texts):
         body = CHUNKS[0] | {"text": text, "chunk_id": f"c{number}", "import_id": "another"}
         evidence.facts.append(
             dataclasses.replace(evidence.facts[2], body=body, type="ChunkExtracted", id=text)
         )
-    evidence.bills += [Bill(sha256=derive.sha256(text), met="") for text in texts for _ in range(2)]
+    evidence.bills += [Bill(sha256=derive.sha256(text), met="", at=at) for text in texts for at in (0.0, 2.0)]
 
 
 Break = Callable[[Evidence], object]
@@ -171,14 +171,16 @@ def test_every_invariant_is_broken_once():
     assert {name for name, _, _ in BREAKS} == {f"I{number}" for number in range(1, 13)}
 
 
-def test_an_answer_of_no_use_allows_one_more_bill_and_so_does_a_death():
+def test_a_text_may_be_billed_again_after_an_answer_of_no_use_or_a_death_in_between():
     wasted, died = sound(), sound()
-    wasted.bills.append(dataclasses.replace(wasted.bills[0], met="late"))
-    died.bills.append(died.bills[0])
-    died.deaths = Deaths(by_name={"embedder": 1})
+    wasted.bills.insert(0, dataclasses.replace(wasted.bills[0], met="late", at=-1.0))
+    died.bills.append(dataclasses.replace(died.bills[0], at=60.0))
+    died.deaths = [Death(name="embedder", since=30.0, until=30.0)]
     assert broken(wasted) == broken(died) == {}
-    died.deaths = Deaths(by_name={"ingest": 1})
+    died.deaths = [Death(name="ingest", since=30.0, until=30.0)]
     assert "I5" in broken(died), "the death of who does not pay costs nothing"
+    died.deaths = [Death(name="embedder", since=61.0, until=61.0)]
+    assert "I5" in broken(died), "a death after the second bill is no reason for it"
 
 
 def test_characters_in_no_chunk_are_counted():

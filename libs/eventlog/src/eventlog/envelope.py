@@ -5,7 +5,7 @@ repeat has the same id and never another content. `ChunkHeaders` is what stands 
 `embeddings`, so that an index is built, and a record that cannot be read is accounted for, without its value.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -14,7 +14,9 @@ from eventlog.errors import UnprocessableRecord
 from eventlog.events import ChunkKind, ChunkMessage, ImportMessage, Message, Part, subject_of
 from eventlog.ids import ChunkId, DocumentId, EmbeddingKey, EventId, ImportId, ProjectId, event_id, id_text
 from eventlog.log import Header, NewRecord, Record
+from eventlog.topics import RECORD_BYTES_MAX
 
+_CUT_HEADER_BYTES = 256
 CONTENT_TYPE = b"application/vnd.confluent.avro"
 _CHUNK_HEADERS = (
     "paperlog_import",
@@ -175,7 +177,10 @@ def unseal(schemas: Schemas, record: Record) -> Envelope:
 def dead_letter(
     record: Record, *, topic: str, reason: str, message: str, consumer: str, at: datetime
 ) -> NewRecord:
-    """The record byte for byte, its headers kept, with the reason and its coordinates added. Never its content."""
+    """The record byte for byte, its headers kept, with the reason and its coordinates added; in them, never its content.
+
+    A foreign producer's record may leave no room for these: then its end is missing, and `dlq_cut_at` says so.
+    """
     added: list[Header] = [
         ("dlq_reason", reason.encode()),
         ("dlq_message", message[:500].encode("utf-8", "replace")),
@@ -185,13 +190,23 @@ def dead_letter(
         ("dlq_consumer", consumer.encode()),
         ("dlq_at", at.isoformat().encode()),
     ]
-    return NewRecord(
+    whole = NewRecord(
         topic=topic,
         key=_kept_key(record),
         value=record.value,
         headers=record.headers + tuple(added),
         partition=0,
     )
+    return whole if whole.size_bytes <= RECORD_BYTES_MAX else _fitting(whole, tuple(added))
+
+
+def _fitting(letter: NewRecord, added: tuple[Header, ...]) -> NewRecord:
+    value = letter.value or b""
+    cut = max(0, len(value) - (letter.size_bytes - RECORD_BYTES_MAX) - _CUT_HEADER_BYTES)
+    cut_at = ("dlq_cut_at", str(cut).encode())
+    fits = replace(letter, value=value[:cut], headers=(*letter.headers, cut_at))
+    # Where key and headers alone are too much, the coordinates are what is left of it.
+    return fits if fits.size_bytes <= RECORD_BYTES_MAX else replace(fits, key=b"", headers=(*added, cut_at))
 
 
 def _kept_key(record: Record) -> bytes | None:

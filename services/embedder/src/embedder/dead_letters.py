@@ -13,15 +13,14 @@ from embedder.publisher import Publisher
 from eventlog.clock import Clock
 from eventlog.envelope import dead_letter, header
 from eventlog.errors import TransientFailure
-from eventlog.log import Log, NewRecord, Record, TopicPartition
+from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
-from eventlog.topics import RECORD_BYTES_MAX, Names
+from eventlog.topics import Names
 
 logger = Logger("embedder.dead_letters")
 
 IN_ROW_MAX = 20
 RETRY_S = 1.0
-_CUT_BYTES = 256
 
 
 class DeadLetters:
@@ -78,7 +77,7 @@ class DeadLetters:
             # A worker that is told to stop in between leaves a letter that is on its way, not half a note of it.
             self._last[record.partition] = record.offset
             self._count(self.in_row + 1)
-            await asyncio.shield(self._publisher.publish([_fitting(letter)]))
+            await asyncio.shield(self._publisher.publish([letter]))
         DEAD_LETTERS.inc()
         logger.warning(
             "record.dead_lettered", partition=record.partition, offset=record.offset, reason=reason
@@ -120,15 +119,6 @@ class DeadLetters:
             self._may_go_on.clear()
         else:
             self._may_go_on.set()
-
-
-def _fitting(letter: NewRecord) -> NewRecord:
-    """A foreign producer's record may leave no room for the reason; then its end is missing, and it says so."""
-    excess = letter.size_bytes - RECORD_BYTES_MAX
-    if excess <= 0 or letter.value is None:
-        return letter
-    cut = max(0, len(letter.value) - excess - _CUT_BYTES)
-    return replace(letter, value=letter.value[:cut], headers=(*letter.headers, ("dlq_cut_at", b"%d" % cut)))
 
 
 def _read(path: Path) -> int:

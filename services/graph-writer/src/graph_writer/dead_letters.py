@@ -57,10 +57,10 @@ class DeadLetters:
             consumer=self._names.of(GROUP),
             at=self._clock.now(),
         )
-        place = _place(letter.headers, record.value)
+        place = _place(letter.headers, letter.value)
         if place in self._there:
             return
-        await self._sender.send_dead_letter(letter)
+        await self._sender.send([letter])
         self._there.add(place)
         self.total += 1
         _log.warning(

@@ -7,11 +7,10 @@ and a repeat lands on itself.
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 from eventlog.avro import Schemas
 from eventlog.envelope import seal
-from eventlog.errors import TransientFailure, UnprocessableRecord
+from eventlog.errors import TransientFailure
 from eventlog.events import Message
 from eventlog.log import Log, NewRecord, Writer
 from eventlog.logs import Logger
@@ -59,13 +58,6 @@ class Sender:
                 else:
                     self._health.remove("log_down")
                     return
-
-    async def send_dead_letter(self, record: NewRecord) -> None:
-        """A record at the size limit goes without its value rather than stopping the partition for ever."""
-        try:
-            await self.send([record])
-        except UnprocessableRecord:
-            await self.send([replace(record, value=None)])
 
     async def close(self) -> None:
         async with self._lock:

@@ -99,8 +99,14 @@ def _plain(value: Any) -> Any:
 
 
 def read_log(bootstrap: str, evidence: Evidence) -> None:
-    reader, words = Reader(), []
+    """A key may stand nowhere in the log either; a document's text may, in values."""
+    reader, words, keys = Reader(), [], [one.encode() for one in evidence.secrets if one.startswith("sk-")]
     for message in _messages(bootstrap):
+        raw = [message.value() or b"", *(value or b"" for _, value in message.headers() or [])]
+        if any(key in each for key in keys for each in raw):
+            evidence.words[f"{message.topic()}[{message.partition()}]@{message.offset()}"] = " ".join(
+                each.decode(errors="replace") for each in raw
+            )
         if message.topic().endswith("-dlq"):
             evidence.dead_letters.append(_dead_letter(message))
             words += [f"{name}={_text(value)}" for name, value in message.headers() or []]

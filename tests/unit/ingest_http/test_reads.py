@@ -417,3 +417,9 @@ async def test_warnings_are_read_by_name_and_paged(world: World):
     }
     assert (last["code"], last["document_id"], last["title"]) == ("cut", None, None)
     assert (await world.http.get(f"/api/imports/{status.import_id}/warnings")).json()["warnings"] == []
+
+
+async def test_an_import_that_waits_behind_our_own_dead_letters_says_so(world: World):
+    world.log_reasons.append("dead_letters")
+    made = (await world.ask({"a.pdf": b"a"})).json()
+    assert made["waiting"] == "dead_letters"

@@ -58,7 +58,7 @@ class Health:
         writer = await self._ready.of(self._graph_writer)
         if "store_down" in writer.reasons:
             return "store_down"
-        if "dead_letters" in (*embedder.reasons, *writer.reasons):
+        if "dead_letters" in (*self._log_reasons(), *embedder.reasons, *writer.reasons):
             return "dead_letters"
         is_lost = embedder.is_ready and writer.is_ready and await self._misses_a_nameless_one(status)
         return "dead_letters" if is_lost else None

@@ -95,6 +95,7 @@ def _run_full(world: World, name: str) -> None:
     if name == "blobs":
         library = world.library("no room", documents=3, chunks_each=20)
         said = world.stack.command("import", str(library), "--project", "No room", "--no-wait", check=None)
+        world.check("no space left" in said.stderr, f"the full disk is not named: {said.stderr[-300:]}")
         world.check(said.returncode == 1, f"taken without room for it: {said.returncode} {said.stdout}")
         world.numbers["said"] = " ".join(said.stderr.split())[-160:]
     time.sleep(FULL_S)

@@ -1,11 +1,13 @@
 """What stands before the routes: names, origins, limits, problem documents, the page."""
 
+import errno
 import json
 import re
 
 import pytest
 from tests.unit.ingest_http.world import World, sha256
 
+from ingest import blobs
 from ingest.http import forms
 from ingest.http.guard import refusal
 from ingest.settings import IngestSettings
@@ -119,6 +121,17 @@ async def test_a_file_that_is_too_large_is_stopped_and_leaves_nothing(world: Wor
     monkeypatch.setattr(imports, "FILE_BYTES_MAX", 1000)
     answer = await world.http.post("/api/blobs", content=b"x" * 1001)
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
+    assert world.blob_files() == []
+
+
+async def test_a_full_disk_is_said_and_leaves_nothing(world: World, monkeypatch):
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(blobs.Received, "write", write)
+    answer = await world.http.post("/api/blobs", content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+    assert answer.json().keys() >= MEMBERS
     assert world.blob_files() == []
 
 

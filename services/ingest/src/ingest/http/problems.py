@@ -3,6 +3,7 @@
 Nothing of a request's content, no path of this machine and no secret gets into one.
 """
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,7 @@ _TITLES = {
     500: "Something is broken here",
     502: "Another service is broken",
     503: "Not available at the moment",
+    507: "No space left",
 }
 
 
@@ -198,6 +200,19 @@ def install(app: FastAPI, on_damage: Callable[[], None]) -> None:
             "Try again in a few seconds.",
             retryable=True,
             retry_after_s=5,
+        )
+        return await answer(request, problem)
+
+    @app.exception_handler(OSError)
+    async def of_disk(request: Request, error: OSError) -> Response:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        logger.error("disk.full", why=error.strerror)
+        problem = Problem(
+            507,
+            "storage_full",
+            "The service has no space left on its disk, so nothing was taken.",
+            "Make room on the service's disk, then send the same request again.",
         )
         return await answer(request, problem)
 

@@ -21,8 +21,8 @@ SPOILED = "a text whose vector is always zero"
 
 @fault(
     "F6",
-    "429 with Retry-After in 40 % of calls; the quota used up",
-    {"rate_limit": 40, "quota": 2},
+    "429 with Retry-After in 40 % of calls; the quota used up, the key refused",
+    {"rate_limit": 40, "quota": 2, "bad_key": 1},
     is_rebuilt=False,
 )
 def rate_limits_and_quota(world: World) -> None:
@@ -40,31 +40,35 @@ def rate_limits_and_quota(world: World) -> None:
     ]
     world.check(not early, f"{len(early)} of {len(met)} calls came before a Retry-After had passed")
     world.drain(import_id)
-    for is_by_command in (False, True):
-        _use_up_the_quota(world, is_by_command=is_by_command)
+    _block(world, "quota", is_by_command=False)
+    _block(world, "quota", is_by_command=True)
+    _block(world, "bad_key", is_by_command=True)
     world.drain()
 
 
-def _use_up_the_quota(world: World, *, is_by_command: bool) -> None:
+def _block(world: World, kind: str, *, is_by_command: bool) -> None:
+    """Nothing is answered any more until somebody has paid or mended the key; that is found out, or said."""
     before = len(world.provider.met()["requests"])
-    world.provider.tell(script=[{"kind": "quota", "times": 1_000}])
-    name = f"quota {'by command' if is_by_command else 'by itself'}"
+    world.provider.tell(script=[{"kind": kind, "times": 1_000}])
+    name = f"{kind} {'by command' if is_by_command else 'by itself'}"
     import_id = world.import_(world.library(name, documents=8, chunks_each=20), name)
     until(
         lambda: world.stack.status(import_id)["waiting"] is not None,
         60,
-        lambda: f"{name}: nobody says that the quota is used up: {world.stack.status(import_id)}",
+        lambda: f"{name}: nobody says so: {world.stack.status(import_id)}",
     )
     world.numbers[name] = world.stack.status(import_id)["waiting"]
     until(
-        lambda: _probes(world, before) >= (0 if is_by_command else 1), 70, "the provider is not asked again"
+        lambda: _probes(world, kind, before) >= (0 if is_by_command else 1),
+        70,
+        "the provider is not asked again",
     )
     world.provider.tell(script=[])
     if is_by_command:
         world.post(f"{world.stack.endpoints()['services']['embedder']['url']}/probe")
     world.stack.wait(import_id, *DONE, timeout_s=30 if is_by_command else 70)
-    met = [at for at, _, kind in world.provider.met()["requests"][before:] if kind == "quota"]
-    world.injected["quota"] += 1
+    met = [at for at, _, which in world.provider.met()["requests"][before:] if which == kind]
+    world.injected[kind] += 1
     probes = [later - earlier for earlier, later in pairwise(met) if later - earlier > 1]
     world.check(
         all(gap >= QUOTA_PROBE_S - 1 for gap in probes),
@@ -72,9 +76,9 @@ def _use_up_the_quota(world: World, *, is_by_command: bool) -> None:
     )
 
 
-def _probes(world: World, before: int) -> int:
+def _probes(world: World, kind: str, before: int) -> int:
     """Requests that came more than a second after the first that was refused: not those that were under way."""
-    met = [at for at, _, kind in world.provider.met()["requests"][before:] if kind == "quota"]
+    met = [at for at, _, which in world.provider.met()["requests"][before:] if which == kind]
     return sum(at > met[0] + 1 for at in met)
 
 

@@ -33,7 +33,7 @@ class Stack:
         self._process: subprocess.Popen[bytes] | None = None
         self.http = ""
 
-    def start(self) -> None:
+    def start(self, *, ready_s_max: float = READY_S) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Stack:
             )
         until(
             self._is_ready,
-            READY_S,
+            ready_s_max,
             lambda: self._process_alive() and "the stack is not ready: " + self.tail(),
         )
 

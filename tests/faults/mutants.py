@@ -46,7 +46,7 @@ MUTANTS = (
         path=f"{EMBEDDER}/worker.py",
         old="            answers, is_whole = await self._answer(chunks)\n",
         new="            self.done_offset = records[-1].offset + 1\n            answers, is_whole = await self._answer(chunks)\n",
-        fault="F2",
+        fault="F1",
     ),
     Mutant(
         name="forget-the-index",
@@ -70,7 +70,7 @@ MUTANTS = (
         path=f"{WRITER}/publish.py",
         old='            await self._sender.say([*((event, "") for event in said), *documents])\n            await self._patience.wait_out(lambda: self._opened.advance(read_to))\n',
         new='            await self._patience.wait_out(lambda: self._opened.advance(read_to))\n            await self._sender.say([*((event, "") for event in said), *documents])\n',
-        fault="F2",
+        fault="F12",
     ),
     Mutant(
         name="complete-early",
@@ -78,7 +78,7 @@ MUTANTS = (
         path=f"{INGEST}/core.py",
         old="return is_sealed and open_documents == 0 and open_chunks == 0",
         new="return is_sealed",
-        fault="F20",
+        fault="F8",
     ),
     Mutant(
         name="sweep-nothing",
@@ -102,7 +102,7 @@ MUTANTS = (
         path="libs/eventlog/src/eventlog/ids.py",
         old='_derive(NAMESPACE, "event", type_, subject, attempt, hashlib.sha256(body).hexdigest())',
         new='_derive(NAMESPACE, "event", type_, subject, attempt)',
-        fault="F9",
+        fault="F14",
     ),
     Mutant(
         name="say-the-key",
@@ -126,7 +126,7 @@ MUTANTS = (
         path=f"{INGEST}/core.py",
         old='    return f"{total % (1 << 256):064x}"',
         new='    return f"{(total + 1) % (1 << 256):064x}"',
-        fault="F9",
+        fault="F14",
     ),
 )  # fmt: skip
 

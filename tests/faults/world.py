@@ -257,7 +257,7 @@ class World:
 
     def _rebuilt(self) -> dict[str, Any]:
         lose_everything_local(self.stack.folder)
-        self.stack.start()
+        self.stack.start(ready_s_max=self.finish_s_max)
         statuses = self._statuses()
         self.stack.stop()
         return statuses

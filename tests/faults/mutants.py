@@ -139,7 +139,8 @@ def run(mutant: Mutant, folder: Path) -> str:
     text = path.read_text()
     assert text.count(mutant.old) == 1, f"{mutant.name}: {mutant.path} is not as it was"
     path.write_text(text.replace(mutant.old, mutant.new))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder / one) for one in SOURCES)}
+    path_of_sources = os.pathsep.join(str(folder / one) for one in SOURCES)
+    env = {**os.environ, "PYTHONPATH": path_of_sources, "TMPDIR": str(folder)}
     argv = [sys.executable, "-m", "tests.faults.run", "--seed", "1", mutant.fault]
     done = subprocess.run(
         argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=RUN_S_MAX, check=False

@@ -150,3 +150,28 @@ async def test_a_log_that_was_wiped_is_folded_from_its_beginning(tmp_path: Path)
         await other.until(lambda: other.fold.has_caught_up)
         await other.until(lambda: other.parts.projection.position == 1)
         assert other.parts.projection.find(IMPORT) is None
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_who_waits_for_a_change_hears_a_cancellation_that_comes_together_with_it(
+    tmp_path: Path, steps: int
+) -> None:
+    """Deaf to it, one loop of a term would outlive the others, and nobody would lead."""
+    projection = Projection(tmp_path / "imports.sqlite")
+
+    async def wait_for_ever() -> None:
+        while True:
+            await projection.wait_for_change(projection.position, 5.0)
+
+    waiting = asyncio.create_task(wait_for_ever())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    projection.position += 1
+    await projection.notify()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    done, _ = await asyncio.wait([waiting], timeout=2.0)
+    assert done, "it waits on"
+    assert waiting.cancelled()
+    projection.close()

@@ -165,7 +165,9 @@ class Projection(Prospects):
         """Returns the present position, at once when it is not `position` any more."""
         async with self._changed:
             with suppress(TimeoutError):  # the caller looks at the position; a heartbeat is due
-                await asyncio.wait_for(self._changed.wait_for(lambda: self.position != position), timeout_s)
+                # Not asyncio.wait_for: in 3.11 it loses a cancellation that comes together with the change.
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait_for(lambda: self.position != position)
         return self.position
 
     @contextmanager

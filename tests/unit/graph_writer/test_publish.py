@@ -1,12 +1,13 @@
 """The order of write, flush, say, advance; and waiting out a store that does not answer."""
 
 import asyncio
+import shutil
 
 import pytest
 from tests.unit.graph_writer.story import Content
 from tests.unit.graph_writer.world import Process, World
 
-from eventlog.events import ChunksSettled, WritingContinued, WritingPaused
+from eventlog.events import ChunksSettled, StoreOpened, WritingContinued, WritingPaused
 from eventlog.log import TopicPartition
 from eventlog.memory import Crash, Fault
 from eventlog.topics import EMBEDDINGS, IMPORTS
@@ -81,6 +82,17 @@ async def test_after_a_new_assignment_what_was_not_said_comes_again(world: World
     assert starts == {AT: 0}
     await process.publisher.cycle()
     assert world.said(ChunksSettled) == []
+
+
+async def test_a_store_that_is_gone_is_not_said_to_be_open(world: World, process: Process):
+    """Also where the assignment comes before the next flush could notice."""
+    await brought(world, process)
+    await process.catch_up()
+    opened = len(world.said(StoreOpened))
+    shutil.rmtree(world.folder)
+    with pytest.raises(StoreLost):
+        await process.writer.assigned(frozenset({AT}))
+    assert len(world.said(StoreOpened)) == opened
 
 
 async def test_a_batch_from_before_an_assignment_changes_nothing(world: World, process: Process):

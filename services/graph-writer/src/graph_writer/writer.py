@@ -65,6 +65,8 @@ class Writer:
         # No cycle may be under way: it would move positions past what this assignment reads again.
         async with self._batch, self._publisher.silenced():
             lowest = await self._patience.wait_out(lambda: self._opened.read_positions(partitions))
+            # What is open answers also when its folder is gone, and must not be said to be there.
+            await self._patience.wait_out(self._opened.store.check)
             starts = await self._inside_log(lowest)
             positions = tuple(
                 StorePosition(collection=name, topic=at.topic, partition=at.partition, offset=read_to.offset)

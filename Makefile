@@ -6,13 +6,15 @@ LIBRARY ?= examples/library
 FAULTS ?=
 SEED ?=
 HOURS ?= 2
+SEEDS ?= 1000
+FIRST ?= 0
 
 BIN := .venv/bin
 PROJECTS := libs/eventlog services/ingest services/embedder services/graph-writer cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
-.PHONY: help install run up test fmt lint types bench faults faults-soak lock lock-jars
+.PHONY: help install run up test simulate fmt lint types bench faults faults-soak lock lock-jars
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -30,6 +32,9 @@ up: ## install, start the stack, serve until Ctrl-C
 
 test: install ## every test that needs no Docker, end to end through real Kafka too
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+simulate: install ## SEEDS simulated stories under faults, from FIRST on; 10000 are a night's work
+	@$(BIN)/python -m tests.simulation.simulate $(SEEDS) --first $(FIRST)
 
 fmt: install ## format the code
 	@$(BIN)/ruff format .

@@ -7,6 +7,7 @@ clock's, chance is nobody's, so a run under a virtual clock repeats exactly. Kno
 
 import asyncio
 import contextlib
+import contextvars
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -106,7 +107,7 @@ class MemoryBroker:
         self._open: dict[str, Transaction] = {}
         self._faults: dict[str, list[Fault]] = {}
         self._crashes: set[tuple[str, int, int]] = set()
-        self._changed: set[asyncio.Future[None]] = set()
+        self._changed: dict[asyncio.Future[None], None] = {}  # in the order in which they came to wait
         self.committed: dict[str, dict[TopicPartition, int]] = {}
         self.groups: dict[str, Group] = {}
         self.is_down = False
@@ -238,8 +239,8 @@ class MemoryBroker:
     def begin(self, transactional_id: str, epoch: int) -> Transaction:
         transaction = Transaction(transactional_id, epoch)
         transaction.timer = asyncio.get_running_loop().call_later(
-            TRANSACTION_TIMEOUT_S, self.fence, transactional_id
-        )
+            TRANSACTION_TIMEOUT_S, self.fence, transactional_id, context=contextvars.Context()
+        )  # the broker's own: it goes off whatever becomes of the process that began
         self._open[transactional_id] = transaction
         return transaction
 
@@ -268,11 +269,11 @@ class MemoryBroker:
     async def changed(self) -> None:
         """Returns when anything was appended, ended or reassigned."""
         waiter = asyncio.get_running_loop().create_future()
-        self._changed.add(waiter)
+        self._changed[waiter] = None
         try:
             await waiter
         finally:
-            self._changed.discard(waiter)
+            self._changed.pop(waiter, None)
 
     async def up(self) -> None:
         while self.is_down:

@@ -1,11 +1,13 @@
 """Consumer groups of the log in memory: who has which partition, and how they change hands.
 
 As in Kafka with eager assignment: every join or loss revokes everything, waits for all members, and assigns anew.
-A member that was killed is missed after the session time-out only; one that comes back under its instance name
-before that takes its partitions again without a rebalance.
+A member that was killed, or that is stopped, is missed after the session time-out only; one that comes back under its
+instance name before that takes its partitions again without a rebalance. What the group does runs in a context of its
+own, and what a member is called for in that of its process: a simulation may stop either without the other.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
@@ -13,6 +15,7 @@ from eventlog.log import Assigned, TopicPartition
 from eventlog.memory_broker import MemoryBroker
 
 SESSION_TIMEOUT_S = 10.0
+LOOKED_AT_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +29,7 @@ class Member:
     failure: Exception | None = None
     is_moving: bool = True
     is_dead: bool = False
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
 
 class Group:
@@ -36,6 +40,7 @@ class Group:
         self._members: list[Member] = []
         self._is_due = False
         self._task: asyncio.Task[None] | None = None
+        self._rejoining: asyncio.Task[None] | None = None
 
     def join(self, member: Member) -> None:
         for number, former in enumerate(self._members):
@@ -62,8 +67,26 @@ class Group:
         member.is_dead = True
         self._miss_later(member)
 
+    def expel(self, member: Member) -> None:
+        """A process that is alive and was not heard of for the session time-out; `rejoin` when it finds out."""
+        member.partitions = frozenset()
+        self._miss(member)
+
+    def rejoin(self, member: Member) -> None:
+        """What it held is revoked first, for it may still be at work on it."""
+        member.is_moving = True
+
+        async def revoked_then_joined() -> None:
+            await self._call(member, member.revoked)
+            if not member.is_dead:
+                self.join(member)
+
+        context = contextvars.Context()
+        self._rejoining = asyncio.get_running_loop().create_task(revoked_then_joined(), context=context)
+
     def _miss_later(self, member: Member) -> None:
-        asyncio.get_running_loop().call_later(SESSION_TIMEOUT_S, self._miss, member)
+        loop, own = asyncio.get_running_loop(), contextvars.Context()
+        loop.call_later(SESSION_TIMEOUT_S, self._miss, member, context=own)
 
     def _miss(self, member: Member) -> None:
         if member in self._members:
@@ -76,7 +99,7 @@ class Group:
             self._run(self._rebalance())
 
     def _run(self, step: Coroutine[None, None, None]) -> None:
-        self._task = asyncio.ensure_future(step)
+        self._task = asyncio.get_running_loop().create_task(step, context=contextvars.Context())
 
     async def _rebalance(self) -> None:
         while self._is_due:
@@ -101,6 +124,7 @@ class Group:
         await self._call(member, member.assigned)
         member.is_moving = False
         self._broker.wake()
+        await self._rebalance()  # where one became due meanwhile
 
     def _give(self, member: Member, partitions: frozenset[TopicPartition]) -> None:
         committed = self._broker.committed.setdefault(self._name, {})
@@ -112,6 +136,13 @@ class Group:
             member.positions[at] = max(begin, committed.get(at, begin))
 
     async def _call(self, member: Member, callback: Assigned) -> None:
+        """Returns when it is done, or when its process is gone: nobody waits for the dead."""
+        is_member = member in self._members
+        call = asyncio.get_running_loop().create_task(self._guarded(member, callback), context=member.context)
+        while not (call.done() or member.is_dead or (is_member and member not in self._members)):
+            await asyncio.wait([call], timeout=LOOKED_AT_S)
+
+    async def _guarded(self, member: Member, callback: Assigned) -> None:
         try:
             await callback(member.partitions)
         except Exception as error:  # noqa: BLE001 - kept for poll, which raises it

@@ -1,0 +1,158 @@
+"""One process's log in memory, with the faults that the plan has for it; and a broker that tells what became visible."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any
+
+from tests.simulation.faults import Plan
+
+from eventlog.clock import Clock
+from eventlog.errors import TransientFailure
+from eventlog.log import (
+    Assigned,
+    Decider,
+    GroupReader,
+    NewRecord,
+    Position,
+    Reader,
+    Record,
+    TopicPartition,
+    Writer,
+)
+from eventlog.memory import Fault, MemoryBroker, MemoryLog
+from eventlog.memory_group import Group, Member
+from eventlog.topics import IMPORTS, Names, Topic
+
+ACK_S = (0.0, 0.0, 0.0, 0.001, 0.02)
+
+
+class ObservedBroker(MemoryBroker):
+    """`seen` is called for each record of `imports` in the moment in which readers may see it."""
+
+    def __init__(self, topics: Sequence[Topic], *, clock: Clock, seen: Callable[[Record], None]) -> None:
+        self._seen: Callable[[Record], None] | None = None
+        super().__init__(topics, clock=clock)
+        self._seen = seen
+        self._observed = 0
+
+    def wake(self) -> None:
+        super().wake()
+        if self._seen is not None:
+            records, self._observed = self.partition(IMPORTS, 0).read(self._observed, 1_000)
+            for record in records:
+                self._seen(record)
+
+
+class _LateAck:
+    def __init__(self, ack: Awaitable[Position], seconds: float) -> None:
+        self._ack = ack
+        self._seconds = seconds
+
+    def __await__(self) -> Generator[Any, None, Position]:
+        yield from asyncio.sleep(self._seconds).__await__()
+        return (yield from self._ack.__await__())
+
+
+class _Writer:
+    def __init__(self, log: "ProcessLog", inner: Writer) -> None:
+        self._log = log
+        self._inner = inner
+
+    async def send(self, record: NewRecord) -> Awaitable[Position]:
+        log, seconds = self._log, self._log.chance.choice(ACK_S)
+        for fault in log.plan.meet("append"):
+            if fault.kind == "refuse append":
+                log.broker.fail(record.topic, Fault.REFUSE)
+            elif fault.kind == "lose ack":
+                log.broker.fail(record.topic, Fault.LOSE_ACK)
+            elif fault.kind == "write twice" and not log.broker.is_down:
+                log.broker.append(record)
+            else:
+                seconds += fault.seconds
+        return _LateAck(await self._inner.send(record), seconds)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class _Decider:
+    def __init__(self, log: "ProcessLog", inner: Decider, transactional_id: str) -> None:
+        self._log = log
+        self._inner = inner
+        self._id = transactional_id
+
+    async def commit(self, records: Sequence[NewRecord]) -> list[Position]:
+        for fault in self._log.plan.meet("commit"):
+            is_refused = fault.kind == "refuse commit"
+            self._log.broker.fail(self._id, Fault.REFUSE if is_refused else Fault.LOSE_ACK)
+        await asyncio.sleep(self._log.chance.choice(ACK_S))
+        positions = await self._inner.commit(records)
+        await asyncio.sleep(self._log.chance.choice(ACK_S))
+        return positions
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class _GroupReader:
+    def __init__(self, log: "ProcessLog", inner: GroupReader) -> None:
+        self._log = log
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if self._log.plan.meet("offsets"):
+            raise TransientFailure("the commit was lost by a fault")
+        await self._inner.commit(offsets)
+
+
+class ProcessLog(MemoryLog):
+    """With the names that `KafkaLog` has. Dead, it does nothing more."""
+
+    names = Names()
+
+    def __init__(self, broker: MemoryBroker, plan: Plan, chance: random.Random) -> None:
+        super().__init__(broker)
+        self.plan = plan
+        self.chance = chance
+        self.is_dead = False
+
+    @property
+    def members(self) -> list[tuple[Group, Member]]:
+        return self._members
+
+    def die(self) -> None:
+        self.is_dead = True
+        for group, member in self._members:
+            group.kill(member)
+
+    def _check(self) -> None:
+        if self.is_dead:
+            raise TransientFailure("a dead process does nothing")
+
+    async def writer(self) -> Writer:
+        self._check()
+        return _Writer(self, await super().writer())
+
+    async def decider(self, transactional_id: str) -> Decider:
+        self._check()
+        return _Decider(self, await super().decider(transactional_id), transactional_id)
+
+    async def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
+        self._check()
+        return await super().reader(starts)
+
+    async def group(self, group: str, topic: str, *, assigned: Assigned, revoked: Assigned) -> GroupReader:
+        self._check()
+        return _GroupReader(self, await super().group(group, topic, assigned=assigned, revoked=revoked))
+
+    async def ensure_topics(self, topics: Sequence[Topic]) -> None:
+        """A world has fewer partitions than the table says."""
+        self.broker.check_up()
+        known = set(self.broker._topics)
+        for topic in topics:
+            if topic.name not in known:
+                self.broker.create(topic)

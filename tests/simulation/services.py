@@ -1,0 +1,306 @@
+"""The three services as their `app` builds them, over a log, a disk, a provider and a parser that a seed decides about.
+
+What is not here of them: HTTP, the parser's child, the adapters of providers, Faust, Qdrant's and the embedded store's
+own behaviour. Everything that decides is the product's own.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from tests.simulation.faults import Plan
+from tests.simulation.log import ProcessLog
+from tests.simulation.provider import LifeOfModel
+from tests.simulation.store import DiskStore
+from tests.simulation.story import REJECTED, SPACE, Story
+from tests.unit.embedder.virtual_time import LoopClock
+
+from embedder import app as embedder_app
+from embedder.settings import EmbedderSettings
+from eventlog.avro import Schemas, schemas_dir
+from eventlog.events import DocumentRejectionReason, SourceKind
+from eventlog.ids import ProjectId
+from eventlog.log import TopicPartition
+from eventlog.topics import EMBEDDINGS, IMPORTS
+from graph_writer.apply import Applier
+from graph_writer.dead_letters import DeadLetters
+from graph_writer.health import Health
+from graph_writer.opened import OpenedStore
+from graph_writer.patience import Patience
+from graph_writer.projects import Projects
+from graph_writer.publish import Publisher
+from graph_writer.sender import Sender
+from graph_writer.stores.store import StoreAway
+from graph_writer.words import Keywords
+from graph_writer.writer import Writer
+from ingest.fold import Fold
+from ingest.leader import Leader
+from ingest.parser import Parsed, Rejected, ScanSummary
+from ingest.projection import Projection
+from ingest.scan_index import ScanIndex
+from ingest.spool import write_spool
+from ingest.term import LeaderParts
+
+SCHEMAS = Schemas(schemas_dir())
+PARTITIONS = 3
+SOURCES = frozenset(
+    [TopicPartition(IMPORTS, 0), *(TopicPartition(EMBEDDINGS, one) for one in range(PARTITIONS))]
+)
+BATCH = 5
+KEYWORDS = Keywords()
+
+
+# --- ingest ------------------------------------------------------------------------------------------------------
+
+
+class Files:
+    """The blob store: it has whatever the story names."""
+
+    async def size(self, sha256: str) -> int | None:
+        return 1
+
+    async def local(self, sha256: str) -> Path:
+        return Path(sha256)
+
+
+class Parser:
+    """Writes what the parser's child would: the index of a library, and one document after the other."""
+
+    def __init__(self, story: Story, chance: random.Random) -> None:
+        self._story = story
+        self._chance = chance
+
+    async def scan(
+        self, *, project_id: ProjectId, kind: SourceKind, files: Any, options: Mapping[str, str], out: Path
+    ) -> ScanSummary:
+        await asyncio.sleep(self._chance.choice((0.0, 0.5)))
+        library = self._story.by_file(files[0].sha256)
+        index = ScanIndex(out)
+        for content in library.documents:
+            index.add_item(content.item)
+        merged = index.make_documents(project_id)
+        index.commit()
+        index.close()
+        out.with_suffix(".of").write_text(library.file_sha256, encoding="utf-8")
+        count = len(library.documents)
+        return ScanSummary(kind=kind, document_count=count, item_count=count, merged_count=merged)
+
+    async def parse(self, *, scan: Path, number: int, out: Path, project_id: ProjectId) -> Parsed | Rejected:
+        await asyncio.sleep(self._chance.choice((0.0, 0.05, 1.0)))
+        content = self._story.by_file(scan.with_suffix(".of").read_text(encoding="utf-8")).documents[
+            number - 1
+        ]
+        if content.name == REJECTED:
+            return Rejected(reason=DocumentRejectionReason.PARSER_CRASHED, item=content.name)
+        document, chunks = content.spooled(project_id)
+        write_spool(out, document, iter(chunks))
+        return Parsed()
+
+
+Watched = Callable[[str, Projection], None]
+
+
+async def run_ingest(name: str, folder: Path, log: ProcessLog, story: Story, watched: Watched) -> None:
+    projection = Projection(folder / "imports.sqlite")
+    fold = Fold(log=log, schemas=SCHEMAS, projection=projection, default_space=SPACE)
+    parts: Any = {
+        "log": log,
+        "names": log.names,
+        "schemas": SCHEMAS,
+        "projection": projection,
+        "parser": Parser(story, log.chance),
+        "blobs": Files(),
+        "clock": LoopClock(),
+        "default_space": SPACE,
+        "work_dir": folder / "spool",
+    }
+    leader = Leader(LeaderParts(**parts))
+
+    async def watch() -> None:
+        position = -1
+        while True:
+            position = await projection.wait_for_change(position, 5.0)
+            if fold.has_caught_up:
+                watched(name, projection)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fold.run())
+            tasks.create_task(leader.run())
+            tasks.create_task(watch())
+    finally:
+        projection.close()
+
+
+# --- embedder ----------------------------------------------------------------------------------------------------
+
+
+class _NoSite:
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    async def setup(self) -> None:
+        pass
+
+    start = cleanup = setup
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    log: ProcessLog
+    model: LifeOfModel
+
+
+@contextmanager
+def embedders_run_on(life_of: Callable[[str], Life], chance: random.Random) -> Iterator[None]:
+    """`app.run` builds its clients itself; these are what it gets in their place. Ids are drawn from the seed."""
+
+    def name_of(settings: EmbedderSettings) -> str:
+        return settings.data_dir.name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedder_app, "KafkaLog", lambda settings: life_of(name_of(settings)).log)
+        patch.setattr(embedder_app, "build_model", lambda settings: life_of(name_of(settings)).model)
+        patch.setattr(embedder_app, "SystemClock", LoopClock)
+        patch.setattr(embedder_app, "Schemas", lambda _: SCHEMAS)
+        patch.setattr(embedder_app, "build_app", lambda parts: parts)
+        patch.setattr(embedder_app, "web", SimpleNamespace(AppRunner=_NoSite, TCPSite=_NoSite))
+        patch.setattr("uuid.uuid4", lambda: UUID(int=chance.getrandbits(128), version=4))
+        yield
+
+
+_SETTINGS = EmbedderSettings(
+    kafka_bootstrap_servers="memory:1",
+    http_port=0,
+    data_dir=Path(),
+    embedding=SPACE,
+    openai_base_url="http://nowhere",
+)
+
+
+async def run_embedder(folder: Path) -> None:
+    await embedder_app.run(_SETTINGS.model_copy(update={"data_dir": folder}))
+
+
+# --- graph-writer ------------------------------------------------------------------------------------------------
+
+
+class Reading:
+    """In the place of Faust: five records of any partitions, and assignments that come in the middle of a batch."""
+
+    is_busy = False
+
+    def __init__(self, log: ProcessLog, plan: Plan) -> None:
+        self._log = log
+        self._plan = plan
+        self._generation = 0
+        self._reassigning: asyncio.Task[None] | None = None
+        self._reader: Any = None
+        self.next_offsets: dict[TopicPartition, int] = {}
+
+    async def run(self, writer: Writer) -> None:
+        self.next_offsets = dict(await writer.assigned(SOURCES))
+        self._reader = await self._log.reader(self.next_offsets)
+        while True:
+            generation = self._generation
+            records = await self._reader.poll(records_max=BATCH, timeout_s=0.5)
+            if self._plan.meet("batch"):
+                self._reassigning = asyncio.create_task(self._reassign(writer))
+            await asyncio.sleep(0)
+            if self._reassigning is not None and self._reassigning.done():
+                self._reassigning.result()
+            if generation != self._generation or not records:
+                continue  # left over from before a new assignment: it comes again
+            for record in records:
+                self.next_offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            self.is_busy = True
+            await writer.handle(records)
+            self.is_busy = False
+
+    async def _reassign(self, writer: Writer) -> None:
+        starts = await writer.assigned(SOURCES)
+        for at, offset in starts.items():
+            self._reader.seek(at, offset)
+        self.next_offsets = dict(starts)
+        self._generation += 1
+
+    async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
+        found = {at: await self._reader.position(at) for at in SOURCES} if self._reader else {}
+        return {at: (position, self.next_offsets[at]) for at, position in found.items()}
+
+    def is_stuck(self) -> bool:
+        return False
+
+    async def leave(self) -> None:
+        pass
+
+
+async def _patiently(opening: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await opening()
+        except StoreAway:
+            await asyncio.sleep(0.5)
+
+
+async def run_graph_writer(
+    log: ProcessLog, store: DiskStore, plan: Plan, started: Callable[[Writer], None]
+) -> None:
+    clock, health = LoopClock(), Health()
+    opened = OpenedStore(store)
+    await _patiently(lambda: opened.open(SOURCES))
+    await opened.check_log(log)
+    sender = Sender(log, SCHEMAS, health)
+    projects = Projects(log, SCHEMAS)
+    dead_letters = DeadLetters(
+        log=log, names=log.names, sender=sender, opened=opened, clock=clock, health=health
+    )
+    await _patiently(dead_letters.open)
+    patience = Patience(opened=opened, sender=sender, clock=clock, health=health)
+    publisher = Publisher(opened=opened, sender=sender, clock=clock, patience=patience)
+    applier = Applier(
+        opened=opened,
+        projects=projects,
+        dead_letters=dead_letters,
+        keywords=KEYWORDS,
+        schemas=SCHEMAS,
+        log=log,
+        clock=clock,
+    )
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    writer = Writer(
+        applier=applier,
+        publisher=publisher,
+        opened=opened,
+        dead_letters=dead_letters,
+        patience=patience,
+        sender=sender,
+        log=log,
+        clock=clock,
+        health=health,
+        crash=failed.set_exception,
+    )
+    reading = Reading(log, plan)
+    writer.reading = reading  # type: ignore[assignment]  # it stands in for Faust
+    started(writer)
+
+    async def crash() -> None:
+        await failed
+
+    work: list[Awaitable[None]] = [
+        projects.run(),
+        publisher.run(),
+        writer.watch(),
+        reading.run(writer),
+        crash(),
+    ]
+    async with asyncio.TaskGroup() as tasks:
+        for one in work:
+            tasks.create_task(one)  # type: ignore[arg-type]  # coroutines, all of them

@@ -1,0 +1,199 @@
+"""A store on a disk that loses what was not flushed, and that somebody may delete or restore from an older copy.
+
+`Disk` outlives every process; `DiskStore` is what one process has opened of it, and works on. It passes the contract
+of stores, but for search, of which the writer knows nothing. A deleted or replaced disk goes on taking writes into
+nowhere, as an open shard of the embedded store does; only `check` and `flush` find out.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from graph_writer.stores.store import (
+    Collection,
+    Hit,
+    Order,
+    Payload,
+    Point,
+    StoreLost,
+    StoreMismatch,
+    Swap,
+    Where,
+    Words,
+)
+
+Points = dict[UUID, Point]
+Write = tuple[str, UUID, Point | None]
+SNAPSHOTS_MAX = 4
+
+
+@dataclass
+class Disk:
+    """`flushed` is what a process finds after whatever happened; `generation` changes when it is another disk."""
+
+    chance: random.Random
+    flushed: dict[str, Points] = field(default_factory=dict)
+    made_as: dict[str, Collection] = field(default_factory=dict)
+    generation: int = 0
+    unflushed: list[Write] = field(default_factory=list)
+    copies: list[tuple[dict[str, Points], dict[str, Collection]]] = field(default_factory=list)
+
+    def power_off(self) -> None:
+        """Of what was not flushed, each collection keeps as much as its disk had got to."""
+        for name in self.flushed:
+            writes = [one for one in self.unflushed if one[0] == name]
+            for write in writes[: self.chance.randint(0, len(writes))]:
+                _write(self.flushed[name], write)
+        self.unflushed.clear()
+
+    def keep_copy(self) -> None:
+        if len(self.copies) < SNAPSHOTS_MAX:
+            self.copies.append(({name: dict(one) for name, one in self.flushed.items()}, dict(self.made_as)))
+
+    def lose(self) -> None:
+        self._replace({}, {})
+
+    def restore(self) -> None:
+        """An older copy; without one, all is lost."""
+        points, made_as = self.chance.choice(self.copies) if self.copies else ({}, {})
+        self._replace({name: dict(one) for name, one in points.items()}, dict(made_as))
+
+    def _replace(self, points: dict[str, Points], made_as: dict[str, Collection]) -> None:
+        self.flushed, self.made_as = points, made_as
+        self.unflushed.clear()
+        self.generation += 1
+
+
+class DiskStore:
+    is_shared = False
+
+    def __init__(self, disk: Disk, meets: Callable[[str], None] = lambda _: None) -> None:
+        self._disk = disk
+        self._meets = meets
+        self._generation = disk.generation
+        self._opened: dict[str, Points] = {}
+        self._sorted: dict[str, list[UUID]] = {}
+
+    async def open(self, collection: Collection) -> None:
+        if collection.name in self._opened:
+            return
+        await self.check()
+        made_as = self._disk.made_as.setdefault(collection.name, collection)
+        if (made_as.space, made_as.keywords) != (collection.space, collection.keywords):
+            raise StoreMismatch(f"{collection.name} was made as {made_as}, not {collection}")
+        self._opened[collection.name] = dict(self._disk.flushed.setdefault(collection.name, {}))
+
+    async def get(
+        self,
+        collection: str,
+        ids: Iterable[UUID],
+        *,
+        fields: Sequence[str] | None = None,
+        with_vector: bool = False,
+    ) -> dict[UUID, Point]:
+        self._meets("get")
+        points = self._opened[collection]
+        return {id_: _part(points[id_], fields, with_vector) for id_ in set(ids) if id_ in points}
+
+    async def scroll(
+        self,
+        collection: str,
+        where: Where,
+        *,
+        limit: int,
+        after: UUID | None = None,
+        fields: Sequence[str] | None = None,
+        with_vector: bool = False,
+    ) -> tuple[list[Point], UUID | None]:
+        self._meets("scroll")
+        points = self._opened[collection]
+        ids = sorted(one for one in points if (after is None or one >= after) and _fits(points[one], where))
+        page = [_part(points[one], fields, with_vector) for one in ids[:limit]]
+        return page, ids[limit] if len(ids) > limit else None
+
+    async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
+        self._meets("upsert")
+        for point in points:
+            if self._may_write(collection, point.id, order):
+                self._write(collection, point.id, point)
+
+    async def delete(self, collection: str, ids: Sequence[UUID], *, order: Order | None = None) -> None:
+        self._meets("delete")
+        for id_ in ids:
+            if id_ in self._opened[collection] and self._may_write(collection, id_, order):
+                self._write(collection, id_, None)
+
+    async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
+        self._meets("swap")
+        points = self._opened[collection]
+        for swap in swaps:
+            there: Payload = points[swap.id].payload if swap.id in points else {}
+            if there.get(swap.field) != swap.expected and there != swap.new:
+                return False
+        for swap in swaps:
+            self._write(collection, swap.id, Point(id=swap.id, payload=swap.new))
+        return True
+
+    async def nearest(
+        self, collection: str, query: bytes | Words, where: Where, *, limit: int, fields: Sequence[str]
+    ) -> list[Hit]:
+        raise NotImplementedError("nobody searches in a simulation")
+
+    async def count(self, collection: str) -> int:
+        return len(self._opened[collection])
+
+    async def flush(self) -> None:
+        self._meets("flush")
+        await self.check()
+        for write in self._disk.unflushed:
+            _write(self._disk.flushed[write[0]], write)
+        self._disk.unflushed.clear()
+
+    async def check(self) -> None:
+        if self._generation != self._disk.generation:
+            raise StoreLost("this is another disk")
+
+    async def close(self) -> None:
+        """As with a write-ahead log: what was written is there."""
+        if self._generation == self._disk.generation:
+            await self.flush()
+
+    def _may_write(self, collection: str, id_: UUID, order: Order | None) -> bool:
+        there = self._opened[collection].get(id_)
+        if there is None or order is None or "revision" not in there.payload:
+            return True
+        return (there.payload["revision"], there.payload["attempt"]) <= order
+
+    def _write(self, collection: str, id_: UUID, point: Point | None) -> None:
+        write = (collection, id_, point)
+        _write(self._opened[collection], write)
+        if self._generation == self._disk.generation:
+            self._disk.unflushed.append(write)
+
+
+def _write(points: Points, write: Write) -> None:
+    _, id_, point = write
+    if point is None:
+        points.pop(id_, None)
+    else:
+        points[id_] = point
+
+
+def _part(point: Point, fields: Sequence[str] | None, with_vector: bool) -> Point:
+    payload: dict[str, Any] = (
+        dict(point.payload)
+        if fields is None
+        else {name: point.payload[name] for name in fields if name in point.payload}
+    )
+    return replace(point, payload=payload, vector=point.vector if with_vector else b"", words=None)
+
+
+def _fits(point: Point, where: Where) -> bool:
+    said = point.payload
+    return (
+        (where.project_id is None or said.get("project_id") == str(where.project_id))
+        and (not where.document_ids or said.get("document_id") in {str(one) for one in where.document_ids})
+        and (not where.kinds or said.get("kind") in where.kinds)
+    )

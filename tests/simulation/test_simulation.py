@@ -1,0 +1,49 @@
+"""P1 to P4 and P6 under whatever a seed draws, over the real services on one virtual clock; see `world`.
+
+`make simulate SEEDS=10000` runs more of the same.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from tests.simulation.faults import KINDS, Fault
+from tests.simulation.seeds import Pool, Verdict, pool, run_seed, run_seeds
+
+SEEDS = 200
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Pool]:
+    with pool() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def verdicts(processes: Pool) -> list[Verdict]:
+    return list(run_seeds(processes, range(SEEDS)))
+
+
+@pytest.mark.timeout(300)
+def test_whatever_happens_nothing_is_lost_paid_twice_or_said_too_early(verdicts: list[Verdict]):
+    failed = [one for one in verdicts if one.violations]
+    assert not failed, f"{len(failed)} of {SEEDS} seeds, the first:\n{failed[0]}"
+
+
+def test_every_kind_of_fault_came_and_completions_were_looked_at(verdicts: list[Verdict]):
+    injected = sum((one.injected for one in verdicts), Counter[str]())
+    assert set(injected) == set(KINDS)
+    checked = sum(one.completions_checked for one in verdicts)
+    assert checked > 50 * sum(one.completions_excused for one in verdicts)
+
+
+def test_the_same_seed_is_the_same_run_in_every_process(processes: Pool, verdicts: list[Verdict]):
+    """Also where strings have other hashes and objects other addresses."""
+    for seed in (0, 7, 8):
+        assert run_seed(seed).trace == verdicts[seed].trace
+
+
+def test_a_fault_more_is_another_run(verdicts: list[Verdict]):
+    more = run_seed(3, [*verdicts[3].faults, Fault(kind="kill", who="ingest-a", at=5)])
+    assert more.trace != verdicts[3].trace
+    assert not more.violations

@@ -1,10 +1,12 @@
-"""The worlds in which the contract of the store is checked: the embedded one, Qdrant's client in memory, a server.
+"""The worlds in which the contract of the store is checked: the embedded one, the one of the simulation, Qdrant's client
+in memory, a server.
 
 The client's in-memory mode knows conditions, aliases, metadata and sparse vectors. It has neither payload indexes (it
 warns), nor versions, nor the server's errors: these are checked apart, against answers of a server's shape.
 """
 
 import os
+import random
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -14,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
+from tests.simulation.store import Disk, DiskStore
 
 from graph_writer.stores.edge import EdgeStore, FolderLock
 from graph_writer.stores.qdrant import QdrantStore
@@ -25,6 +28,7 @@ CHUNKS = Collection(name="openai-test-embedding-8-1", dims=DIMS, space=SPACE, ke
 GRAPH = Collection(name="graph", dims=2)
 STORES = [
     "edge",
+    "disk",
     pytest.param(
         "memory",
         marks=pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
@@ -64,6 +68,26 @@ class EdgeWorld:
             await self._open.close()
 
 
+class DiskWorld:
+    """What the simulation writes to."""
+
+    def __init__(self) -> None:
+        self._disk = Disk(random.Random(1))
+        self._open: DiskStore | None = None
+
+    async def store(self) -> Store:
+        if self._open is not None:
+            await self._open.close()
+        self._open = DiskStore(self._disk)
+        return self._open
+
+    async def lose(self) -> None:
+        self._disk.lose()
+
+    async def close(self) -> None:
+        pass
+
+
 class QdrantWorld:
     def __init__(self, client: AsyncQdrantClient) -> None:
         self._client = client
@@ -85,6 +109,8 @@ class QdrantWorld:
 def make_world(kind: str, folder: Path) -> World:
     if kind == "edge":
         return EdgeWorld(folder / "store")
+    if kind == "disk":
+        return DiskWorld()
     if kind == "memory":
         return QdrantWorld(AsyncQdrantClient(":memory:"))
     return QdrantWorld(AsyncQdrantClient(url=os.environ["QDRANT_URL"], timeout=30, check_compatibility=False))

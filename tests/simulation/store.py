@@ -1,15 +1,18 @@
 """A store on a disk that loses what was not flushed, and that somebody may delete or restore from an older copy.
 
 `Disk` outlives every process; `DiskStore` is what one process has opened of it, and works on. It passes the contract
-of stores, but for search, of which the writer knows nothing. A deleted or replaced disk goes on taking writes into
+of stores. A deleted or replaced disk goes on taking writes into
 nowhere, as an open shard of the embedded store does; only `check` and `flush` find out.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
+
+import numpy as np
 
 from graph_writer.stores.store import (
     Collection,
@@ -139,7 +142,11 @@ class DiskStore:
     async def nearest(
         self, collection: str, query: bytes | Words, where: Where, *, limit: int, fields: Sequence[str]
     ) -> list[Hit]:
-        raise NotImplementedError("nobody searches in a simulation")
+        """By every point; nobody searches in a simulation, but whoever passes for a store can."""
+        points = [one for one in self._opened[collection].values() if _fits(one, where)]
+        scored = [(_score(one, query, self._opened[collection].values()), one) for one in points]
+        best = sorted((one for one in scored if one[0] is not None), key=lambda one: -one[0])[:limit]
+        return [Hit(id=one.id, score=score, payload=_part(one, fields, False).payload) for score, one in best]
 
     async def count(self, collection: str) -> int:
         return len(self._opened[collection])
@@ -188,6 +195,23 @@ def _part(point: Point, fields: Sequence[str] | None, with_vector: bool) -> Poin
         else {name: point.payload[name] for name in fields if name in point.payload}
     )
     return replace(point, payload=payload, vector=point.vector if with_vector else b"", words=None)
+
+
+def _score(point: Point, query: bytes | Words, all_: Iterable[Point]) -> float | None:
+    if isinstance(query, bytes):
+        if not point.vector:
+            return None
+        return float(np.frombuffer(point.vector, "<f4") @ np.frombuffer(query, "<f4"))
+    if point.words is None:
+        return None
+    weights = dict(zip(point.words.indices, point.words.values, strict=True))
+    having = [set(one.words.indices) for one in all_ if one.words is not None]
+    shares = [
+        weight * weights[index] * math.log(1 + len(having) / sum(index in one for one in having))
+        for index, weight in zip(query.indices, query.values, strict=True)
+        if index in weights
+    ]
+    return sum(shares) if shares else None
 
 
 def _fits(point: Point, where: Where) -> bool:

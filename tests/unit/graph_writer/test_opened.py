@@ -5,7 +5,7 @@ import pytest
 from tests.unit.graph_writer.story import SPACE, Content
 from tests.unit.graph_writer.world import PARTITIONS, World, points_of
 
-from eventlog.events import StoreOpened
+from eventlog.events import ChunksSettled, StoreOpened
 from eventlog.log import TopicPartition
 from eventlog.topics import EMBEDDINGS
 from graph_writer.core import ReadTo
@@ -181,3 +181,26 @@ def test_a_collection_says_its_space_and_what_is_no_space_is_refused():
     assert collection_of(SPACE).dims == 8
     with pytest.raises(ValueError, match="not a model"):
         collection_of("nonsense")
+
+
+async def test_a_copy_that_is_brought_back_after_another_store_says_everything_again(world: World):
+    """What it had settled was forgotten when the other one opened, and stands before its positions."""
+    process = await world.start()
+    await brought(world)
+    await process.catch_up()
+    store_id = process.opened.id
+    world.save()
+    shutil.rmtree(world.folder)
+    process = await world.restart(process)
+    assert process.opened.id != store_id
+    world.restore()
+    process = await world.restart(process)
+    opened = world.said(StoreOpened)[-1]
+    assert opened.store_id == store_id
+    assert {one.offset for one in opened.positions} == {0}
+    await process.catch_up()
+    settled = [one for one in world.said(ChunksSettled) if one.store_id == store_id]
+    assert settled[0].chunks == settled[-1].chunks
+    assert len(settled) == 2
+    process = await world.restart(process)
+    assert max(one.offset for one in world.said(StoreOpened)[-1].positions) > 0, "once is enough"

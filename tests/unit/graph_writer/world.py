@@ -118,6 +118,7 @@ class Process:
             opened=self.opened,
             dead_letters=self.dead_letters,
             patience=patience,
+            projects=self.projects,
             sender=self.sender,
             log=log,
             clock=self.clock,

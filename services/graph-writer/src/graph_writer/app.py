@@ -210,6 +210,7 @@ async def _start(
         opened=opened,
         dead_letters=dead_letters,
         patience=patience,
+        projects=projects,
         sender=sender,
         log=log,
         clock=clock,

@@ -89,6 +89,13 @@ class OpenedStore:
             for at in wanted.values()
         }
 
+    async def forget_positions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Returns when the store has flushed it: everything in these partitions is read again."""
+        ids = [position_id(one.topic, one.partition) for one in partitions]
+        for collection in self.collections:
+            await self.store.delete(collection.name, ids)
+        await self.store.flush()
+
     async def check_log(self, log: Log) -> None:
         """Raises StoreMismatch when the log is not the one that was read: wiped, cut, or another cluster's."""
         seen = {(at, read_to) for positions in self._positions.values() for at, read_to in positions.items()}

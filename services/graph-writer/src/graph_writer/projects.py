@@ -1,4 +1,5 @@
-"""Which spaces each project has had, folded from the start of `imports`: one small entry per project.
+"""Which spaces each project has had, and which store was opened last, folded from the start of `imports`: one small
+entry per project, and one per partition.
 
 It reads by a consumer of its own, outside the group, so that a batch may wait for it: waiting inside the group would
 stop the very partition that is waited for. It judges no record but the few it needs; what it cannot read, the group's
@@ -6,12 +7,13 @@ consumer dead-letters.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from eventlog.avro import Schemas
 from eventlog.envelope import header
 from eventlog.errors import TransientFailure, UnprocessableRecord
-from eventlog.events import ProjectCreated, ProjectSpaceChanged, ProjectSpaceMoveStarted
-from eventlog.ids import ProjectId
+from eventlog.events import ProjectCreated, ProjectSpaceChanged, ProjectSpaceMoveStarted, StoreOpened
+from eventlog.ids import ProjectId, StoreId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.topics import IMPORTS
@@ -19,7 +21,8 @@ from eventlog.topics import IMPORTS
 _log = Logger("graph_writer.projects")
 
 _WANTED = {
-    f"paperlog.{cls.__name__}" for cls in (ProjectCreated, ProjectSpaceMoveStarted, ProjectSpaceChanged)
+    f"paperlog.{cls.__name__}"
+    for cls in (ProjectCreated, ProjectSpaceMoveStarted, ProjectSpaceChanged, StoreOpened)
 }
 _PARTITION = TopicPartition(IMPORTS, 0)
 
@@ -29,6 +32,7 @@ class Projects:
         self._kafka = log
         self._schemas = schemas
         self._spaces: dict[ProjectId, frozenset[str]] = {}
+        self._stores: dict[TopicPartition, StoreId] = {}
         self._position = 0
         self._moved = asyncio.Condition()
 
@@ -51,14 +55,22 @@ class Projects:
             await self._wait_to_pass(revision)
         return space in self._spaces.get(project, frozenset())
 
+    async def stores(self) -> Mapping[TopicPartition, StoreId]:
+        """Which store was last said to go on in each partition, as far as `imports` reaches now."""
+        await self._wait_for((await self._kafka.ends(IMPORTS))[0])
+        return self._stores
+
     async def _wait_to_pass(self, revision: int) -> None:
         ends = await self._kafka.ends(IMPORTS)
         if revision >= ends[0]:
             raise UnprocessableRecord(
                 "revision_unknown", f"{revision} is not on {IMPORTS}, which ends at {ends[0]}"
             )
+        await self._wait_for(revision + 1)
+
+    async def _wait_for(self, position: int) -> None:
         async with self._moved:
-            await self._moved.wait_for(lambda: self._position > revision)
+            await self._moved.wait_for(lambda: self._position >= position)
 
     async def _read(self) -> None:
         begins = await self._kafka.begins(IMPORTS)
@@ -86,3 +98,6 @@ class Projects:
         if isinstance(event, ProjectCreated | ProjectSpaceMoveStarted | ProjectSpaceChanged):
             had = self._spaces.get(event.project_id, frozenset())
             self._spaces[event.project_id] = had | {event.space}
+        elif isinstance(event, StoreOpened):
+            for one in event.positions:
+                self._stores[TopicPartition(one.topic, one.partition)] = event.store_id

@@ -17,6 +17,7 @@ from graph_writer.dead_letters import DeadLetters
 from graph_writer.health import Health
 from graph_writer.opened import TOPICS, OpenedStore
 from graph_writer.patience import Patience
+from graph_writer.projects import Projects
 from graph_writer.publish import Publisher
 from graph_writer.sender import Sender
 
@@ -36,6 +37,7 @@ class Writer:
         opened: OpenedStore,
         dead_letters: DeadLetters,
         patience: Patience,
+        projects: Projects,
         sender: Sender,
         log: Log,
         clock: Clock,
@@ -47,6 +49,7 @@ class Writer:
         self._opened = opened
         self._dead_letters = dead_letters
         self._patience = patience
+        self._projects = projects
         self._sender = sender
         self._kafka = log
         self._clock = clock
@@ -64,6 +67,7 @@ class Writer:
         self._epoch += 1
         # No cycle may be under way: it would move positions past what this assignment reads again.
         async with self._batch, self._publisher.silenced():
+            await self._forget_foreign(partitions)
             lowest = await self._patience.wait_out(lambda: self._opened.read_positions(partitions))
             # What is open answers also when its folder is gone, and must not be said to be there.
             await self._patience.wait_out(self._opened.store.check)
@@ -90,6 +94,15 @@ class Writer:
             behind_count=sum(max(0, self._ends[at] - starts[at]) for at in starts),
         )
         return starts
+
+    async def _forget_foreign(self, partitions: frozenset[TopicPartition]) -> None:
+        """Where another store went on meanwhile, this one was brought back from a copy: what it has settled is
+        forgotten since the other was opened, and must be said again, what stands before its positions too.
+        """
+        last = await self._projects.stores()
+        foreign = [at for at in partitions if last.get(at, self._opened.id) != self._opened.id]
+        if foreign:
+            await self._patience.wait_out(lambda: self._opened.forget_positions(foreign))
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Returns when the batch is in the store; it is said later, by the publisher."""

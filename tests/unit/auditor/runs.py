@@ -9,6 +9,7 @@ from tests.faults.auditor.evidence import Bill, Counted, Evidence, Fact, Point, 
 
 PROJECT = "6f1c7a32-9d3e-4b65-8a44-0d8f0d1f1a11"
 IMPORT = "0b1f6d55-5e0a-4f0c-9a63-5f3f6a7a2b22"
+STORE = "c0a5f1f0-2f0e-4c35-9d5b-1a2b3c4d5e6f"
 SPACE = "openai/test-embedding@8:1"
 COLLECTION = derive.slug(SPACE)
 TEXT = "On herons\n\nThey wait. " + "Reeds move in the wind and the water stands. " * 3
@@ -67,7 +68,8 @@ def sound() -> Evidence:
         {"chunk_id": one["chunk_id"], "revision": 1, "outcome": "stored", "partition": 0, "offset": at}
         for at, one in enumerate(CHUNKS)
     ]
-    log.add("ChunksSettled", HEAD | {"space": SPACE, "chunks": settled})
+    log.add("StoreOpened", {"store_id": STORE, "positions": []})
+    log.add("ChunksSettled", HEAD | {"space": SPACE, "store_id": STORE, "chunks": settled})
     parts = ["bibliographic", "full_text"]
     log.add(
         "DocumentChunksSettled",

@@ -18,6 +18,7 @@ from tests.unit.auditor.runs import (
     IMPORT,
     SECOND,
     SPACE,
+    STORE,
     sound,
 )
 
@@ -50,6 +51,16 @@ def add(evidence: Evidence, type_: str, body: dict[str, Any]) -> None:
     )
 
 
+def open_store(evidence: Evidence, store: str) -> None:
+    """Just before the completion, at the position of the second record."""
+    at = next(n for n, one in enumerate(evidence.facts) if one.type == "ImportCompleted")
+    positions = [{"collection": COLLECTION, "topic": "embeddings", "partition": 0, "offset": 1}]
+    body = {"store_id": store, "positions": positions}
+    evidence.facts.insert(
+        at, dataclasses.replace(evidence.facts[at], type="StoreOpened", body=body, id="opened")
+    )
+
+
 def point(evidence: Evidence, id_: str = FIRST, **changes: Any) -> None:
     there = evidence.points[COLLECTION][id_]
     evidence.points[COLLECTION][id_] = dataclasses.replace(there, **changes)
@@ -72,7 +83,13 @@ def _completed(evidence: Evidence) -> dict[str, Any]:
 
 def _settle(evidence: Evidence, chunk: str, outcome: str) -> None:
     add(
-        evidence, "ChunksSettled", HEAD | {"chunks": [{"chunk_id": chunk, "revision": 1, "outcome": outcome}]}
+        evidence,
+        "ChunksSettled",
+        HEAD
+        | {
+            "store_id": STORE,
+            "chunks": [{"partition": 0, "offset": 9, "chunk_id": chunk, "revision": 1, "outcome": outcome}],
+        },
     )
 
 
@@ -137,6 +154,8 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("I3", "a chunk settles otherwise afterwards", lambda e: _settle(e, FIRST, "rejected")),
     ("I4", "the store does not hold what was said", lambda e: _counted(e, missing=1)),
     ("I4", "the store was not asked", lambda e: e.counted.clear()),
+    ("I4", "another store was opened before it was said", lambda e: open_store(e, "another")),
+    ("I4", "the store had gone back before it was said", lambda e: open_store(e, STORE)),
     ("I5", "a text is billed twice", lambda e: e.bills.append(e.bills[0])),
     ("I5", "what is no chunk's is billed", lambda e: e.bills.append(Bill(sha256="0" * 64, met=""))),
     ("I5", "rebuilding bills", lambda e: setattr(e, "rebuilt", dataclasses.replace(_rebuilt(e), bills_count=1))),

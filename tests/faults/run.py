@@ -101,7 +101,10 @@ def main() -> int:
         "--keep", action="store_true", help="leave the folders of all runs, not of broken ones alone"
     )
     arguments = parser.parse_args()
-    chosen = [CATALOGUE[name] for name in arguments.faults or CATALOGUE]
+    if unknown := [name for name in arguments.faults if name not in CATALOGUE]:
+        parser.error(f"there is no {', '.join(unknown)}")
+    names = arguments.faults or sorted(CATALOGUE, key=lambda name: int(name.removeprefix("F")))
+    chosen = [CATALOGUE[name] for name in names]
     scratch = Path(tempfile.mkdtemp(prefix="paperlog-faults-"))
     print(f"seed {arguments.seed}; in {scratch}")
     rows = []

@@ -48,6 +48,7 @@ from eventlog.events import (
     RequestImport,
 )
 from eventlog.ids import ImportId, StoreId, import_id_of_key
+from eventlog.topics import EMBEDDINGS
 from ingest.projection import Projection, Requested
 from ingest.state import State
 from ingest.tables import is_current
@@ -493,6 +494,20 @@ def test_a_document_that_a_resume_does_not_find_again_is_waited_for_no_more(told
     titles = [row.title for row in told.projection.documents(IMPORT, after=0, limit=9)]
     assert titles == ["Paper b", "Paper c"]
     everything_counted(told)
+
+
+def test_a_document_that_a_store_loses_during_a_resume_is_waited_for(told: Told) -> None:
+    """It was settled when the attempt passed it by, so nobody lists it again; its chunks come again from the log."""
+    told.tell(parsed(bib=("x",)), settled("x"), ImportCancelled(**head()), ImportResumed(**head(attempt=2)))
+    state = told.projection.find(IMPORT)
+    assert state is not None
+    assert told.projection.is_driven(state, parsed().document_id)
+    told.tell(opened((EMBEDDINGS, 0, 0)))
+    assert told.projection.is_driven(state, parsed().document_id)
+    assert told.projection.counts_to_seal(state) == (1, 1)
+    told.tell(sealed(attempt=2))
+    assert told.status.chunks.total == 1
+    assert not is_complete(told)
 
 
 def test_an_import_of_nothing_completes_with_its_seal(told: Told) -> None:

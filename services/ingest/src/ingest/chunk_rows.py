@@ -33,8 +33,10 @@ from ingest.warning_rows import replace_warnings
 
 ROWS_MAX = 10_000
 """Kept in memory at a time, whatever a batch lists."""
-UNDRIVEN = "parsed_offset IS NOT NULL AND attempt < ? AND (attempt = 0 OR open > 0)"
-"""Documents that an attempt has to list again."""
+UNDRIVEN = "parsed_offset IS NOT NULL AND attempt = 0"
+"""Documents that a resume asked for and that its attempt has not listed yet. What opens later, because a store lost it,
+is not among them: it comes again from the log.
+"""
 _COLUMNS = 'part, chunk_index, listed, outcome, reason, partition, "offset", tokens, reused, content_hash'
 _NOT_MARKED = f"(outcome IS NOT {SUPERSEDED} OR partition IS NOT NULL)"
 _LOST = '"offset" >= (SELECT opened_at FROM places p WHERE p.partition = chunks.partition)'
@@ -159,14 +161,14 @@ class ChunkRows:
                 "DELETE FROM chunks WHERE document_no = ? AND chunk_id = ?", (document.number, chunk_id)
             )
 
-    def drop_undriven(self, import_no: int, attempt: int) -> None:
+    def drop_undriven(self, import_no: int) -> None:
         """At the seal: a document that this attempt did not find again is listed no more, so nobody waits for it.
 
         A parser that was upgraded since may reject it, or know it under another id.
         """
         self.write()
         documents = self._db.execute(
-            f"SELECT number, settled FROM documents WHERE import_no = ? AND {UNDRIVEN}", (import_no, attempt)
+            f"SELECT number, settled FROM documents WHERE import_no = ? AND {UNDRIVEN}", (import_no,)
         ).fetchall()
         counters = self.deltas[import_no]
         for number, was_settled in documents:
@@ -311,15 +313,15 @@ class ChunkRows:
                 "UPDATE documents SET settled = 0 WHERE import_no = ? AND settled = 1", (import_no,)
             )
             self.deltas[import_no]["settled"] -= cursor.rowcount
-        # A rejection ends with its attempt, and only parsing the document again can say that of one of its files.
-        self._db.execute(
-            "UPDATE documents SET attempt = 0 WHERE import_no = ? AND (has_refused OR ?)",
-            (import_no, is_everything),
-        )
         again = _NOT_MARKED if is_everything else f"outcome NOT IN ({STORED}, {SUPERSEDED})"
         self._forget(
             f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}",
             (import_no,),
+        )
+        # A rejection ends with its attempt, and only parsing the document again can say that of one of its files.
+        self._db.execute(
+            "UPDATE documents SET attempt = 0 WHERE import_no = ? AND (open > 0 OR has_refused OR ?)",
+            (import_no, is_everything),
         )
 
     def _forget(self, where: str, values: tuple[object, ...]) -> set[int]:

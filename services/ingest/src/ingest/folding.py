@@ -191,7 +191,7 @@ class Folding:
                 if self._is_open(event.store_id):
                     self._chunks.settle_document(row.number, event)
             case ImportSealed():
-                self._chunks.drop_undriven(row.number, event.attempt)
+                self._chunks.drop_undriven(row.number)
                 self._warn(row, event.warnings)
             case ImportResumed():
                 self._resume(row)

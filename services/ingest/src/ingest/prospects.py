@@ -47,11 +47,11 @@ class Prospects(Reads):
     def is_driven(self, state: Import, document_id: DocumentId) -> bool:
         """Whether this attempt has nothing to do for the document: listed by it, or settled in an earlier one."""
         row = self._read.execute(
-            "SELECT d.attempt, d.open FROM documents d JOIN imports i ON i.number = d.import_no "
+            "SELECT d.attempt FROM documents d JOIN imports i ON i.number = d.import_no "
             "WHERE i.import_id = ? AND d.document_id = ? AND d.parsed_offset IS NOT NULL",
             (state.import_id.bytes, document_id.bytes),
         ).fetchone()
-        return row is not None and (row[0] >= state.attempt or (row[0] > 0 and row[1] == 0))
+        return row is not None and row[0] > 0
 
     def is_rejected(self, import_id: ImportId, item: str) -> bool:
         row = self._read.execute(
@@ -67,7 +67,7 @@ class Prospects(Reads):
         ).fetchone()
         gone = self._read.execute(
             f"SELECT number FROM documents WHERE import_no = ? AND {UNDRIVEN}",  # noqa: S608 - a constant
-            (number, state.attempt),
+            (number,),
         ).fetchall()
         lost = sum(count for (one,) in gone for _, _, count in outcomes_of(self._read, one))
         return documents - len(gone), chunks - lost
@@ -91,7 +91,7 @@ class Prospects(Reads):
                 DocumentTally(
                     import_id=state.import_id,
                     project_id=state.project_id,
-                    attempt=attempt,
+                    attempt=attempt or state.attempt,
                     document_id=DocumentId(UUID(bytes=document)),
                     revision=revision,
                     parsed_offset=parsed_offset,

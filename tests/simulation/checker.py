@@ -25,6 +25,8 @@ SPACE_COLLECTION = "openai-test-embedding-4-1"
 GRAPH = "graph"
 LOST_BY_DEATH_MAX = 10
 """Of one partition: two requests of five texts."""
+FOLDED_WITHIN_MS = 1_000
+"""Of a document a leader may say what it does not know yet to be gone, and says it again; of an import it may not."""
 EXPECTED_CRASHES = {
     "graph-writer": {"StoreLost", "TransientFailure"},
     "ingest": {"Fenced"},
@@ -75,6 +77,7 @@ class Checker:
         self.imports: dict[UUID, Seen] = {}
         self._marks: dict[tuple[UUID, str], int] = {}
         self._is_replaced = False
+        self._opened_ms = 0
         self._progress: dict[tuple[int, UUID, int], float] = {}
         self.poison_count = 0
         self.completions_checked = 0
@@ -151,7 +154,10 @@ class Checker:
                 self.imports[fields["import_id"]] = Seen(record.offset)
             case "StoreOpened":
                 self._is_replaced = False
+                self._opened_ms = record.timestamp_ms
             case "DocumentChunksSettled":
+                if record.timestamp_ms - self._opened_ms > FOLDED_WITHIN_MS:
+                    self._chunks_settled(fields)
                 for part in fields["parts"]:
                     key = (fields["document_id"], part)
                     self._marks[key] = max(fields["revision"], self._marks.get(key, -1))
@@ -165,6 +171,17 @@ class Checker:
         return (
             f"{name} {who}" + (f" attempt {fields['attempt']}" if "attempt" in fields else "") + _more(fields)
         )
+
+    def _chunks_settled(self, fields: Mapping[str, Any]) -> None:
+        """What it counts as stored is there before anything older is swept."""
+        there = set() if self._is_replaced else self._there()
+        listed = [one for one in self._lists[fields["import_id"]] if one.document == fields["document_id"]]
+        present = sum(one.id in there for one in listed)
+        swept = sum(self._marks.get((one.document, one.part), -1) > fields["revision"] for one in listed)
+        if not self._is_replaced and fields["stored_count"] > present + swept:
+            self._violated(
+                f"P2: of a document {fields['stored_count']} chunks are said to be stored, and {present} are there"
+            )
 
     def _completed(self, seen: Seen, fields: Mapping[str, Any]) -> None:
         seen.state = "completed"

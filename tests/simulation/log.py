@@ -55,12 +55,16 @@ class _LateAck:
 
 
 class _Writer:
+    """A slow one holds what it is given, as a producer's buffer does, and the process may die over it."""
+
     def __init__(self, log: "ProcessLog", inner: Writer) -> None:
         self._log = log
         self._inner = inner
+        self._slow_until_s = 0.0
+        self._in_turn = asyncio.Lock()
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
-        log, seconds = self._log, self._log.chance.choice(ACK_S)
+        log = self._log
         for fault in log.plan.meet("append"):
             if fault.kind == "refuse append":
                 log.broker.fail(record.topic, Fault.REFUSE)
@@ -68,9 +72,17 @@ class _Writer:
                 log.broker.fail(record.topic, Fault.LOSE_ACK)
             elif fault.kind == "write twice" and not log.broker.is_down:
                 log.broker.append(record)
-            else:
-                seconds += fault.seconds
-        return _LateAck(await self._inner.send(record), seconds)
+            elif fault.kind == "slow write":
+                self._slow_until_s = asyncio.get_running_loop().time() + fault.seconds
+        if self._slow_until_s or self._in_turn.locked():
+            return asyncio.ensure_future(self._written(record))
+        return _LateAck(await self._inner.send(record), log.chance.choice(ACK_S))
+
+    async def _written(self, record: NewRecord) -> Position:
+        async with self._in_turn:
+            await asyncio.sleep(max(0.0, self._slow_until_s - asyncio.get_running_loop().time()))
+            self._slow_until_s = 0.0
+            return await (await self._inner.send(record))
 
     async def close(self) -> None:
         await self._inner.close()

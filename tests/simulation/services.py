@@ -54,6 +54,10 @@ SOURCES = frozenset(
     [TopicPartition(IMPORTS, 0), *(TopicPartition(EMBEDDINGS, one) for one in range(PARTITIONS))]
 )
 BATCH = 5
+LATE_S = 6.0
+"""One partition of a life of the graph-writer may be read so much later than the others."""
+PAUSES_S = (0.0, 0.0, 0.05, 0.4)
+"""Before each batch of a life of the graph-writer: a slow one is long behind."""
 KEYWORDS = Keywords()
 
 
@@ -201,19 +205,27 @@ class Reading:
         self._log = log
         self._plan = plan
         self._generation = 0
+        self._pause_s = log.chance.choice(PAUSES_S)
+        self._late = log.chance.choice([None, *sorted(SOURCES, key=str)])
+        self._late_until_s = asyncio.get_running_loop().time() + LATE_S
         self._reassigning: asyncio.Task[None] | None = None
         self._reader: Any = None
         self.next_offsets: dict[TopicPartition, int] = {}
 
     async def run(self, writer: Writer) -> None:
         self.next_offsets = dict(await writer.assigned(SOURCES))
-        self._reader = await self._log.reader(self.next_offsets)
+        self._reader = await self._log.reader(
+            {at: offset for at, offset in self.next_offsets.items() if at != self._late}
+        )
         while True:
             generation = self._generation
+            if self._late is not None and asyncio.get_running_loop().time() > self._late_until_s:
+                self._reader.seek(self._late, self.next_offsets[self._late])
+                self._late = None
             records = await self._reader.poll(records_max=BATCH, timeout_s=0.5)
             if self._plan.meet("batch"):
                 self._reassigning = asyncio.create_task(self._reassign(writer))
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._pause_s)
             if self._reassigning is not None and self._reassigning.done():
                 self._reassigning.result()
             if generation != self._generation or not records:
@@ -227,12 +239,13 @@ class Reading:
     async def _reassign(self, writer: Writer) -> None:
         starts = await writer.assigned(SOURCES)
         for at, offset in starts.items():
-            self._reader.seek(at, offset)
+            if at != self._late:
+                self._reader.seek(at, offset)
         self.next_offsets = dict(starts)
         self._generation += 1
 
     async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
-        found = {at: await self._reader.position(at) for at in SOURCES} if self._reader else {}
+        found = {at: await self._reader.position(at) for at in SOURCES if at != self._late}
         return {at: (position, self.next_offsets[at]) for at, position in found.items()}
 
     def is_stuck(self) -> bool:
@@ -281,6 +294,7 @@ async def run_graph_writer(
         opened=opened,
         dead_letters=dead_letters,
         patience=patience,
+        projects=projects,
         sender=sender,
         log=log,
         clock=clock,

@@ -146,7 +146,7 @@ class World:
         self._lives += 1
         process = Process(name, self._died)
         log = ProcessLog(self.broker, self.plan, self.chance)
-        log.plan = _Told(self)  # type: ignore[assignment]  # the same, told in the trace
+        log.plan = _Told(self, process)  # type: ignore[assignment]  # the same, told in the trace
         running = self.running[name] = Running(process, self._lives, log)
         self.say(f"start {name}")
         running.task = process.start(self._main(name, running))
@@ -317,7 +317,7 @@ class World:
         if reading._reader is None or reading.is_busy:
             return False
         ends = {at: self.broker.partition(at.topic, at.partition).end for at in SOURCES}
-        return all(reading._reader._positions[at] >= end for at, end in ends.items())
+        return all(reading._reader._positions.get(at, -1) >= end for at, end in ends.items())
 
     async def bury(self) -> None:
         """Ends every task, those of the dead too, so that nothing outlives the loop."""
@@ -335,11 +335,17 @@ class World:
 class _Told:
     """The plan, as a process's log meets it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, process: Process) -> None:
         self._world = world
+        self._process = process
 
     def meet(self, counter: str, who: str = "") -> list[Fault]:
-        return self._world._meet(counter, who)
+        due = self._world._meet(counter, who)
+        for fault in due:
+            if fault.kind == "kill sender":
+                own = contextvars.Context()
+                self._world.loop.call_later(fault.seconds, self._process.die, context=own)
+        return due
 
 
 _SLUG = "openai-test-embedding-4-1"

@@ -1,0 +1,314 @@
+"""Breaks the services on purpose, one way at a time, and shows which seed and which check caught it.
+
+`python -m tests.simulation.breaks` prints the table. A checker that stays silent about one of these is worth nothing.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from concurrent.futures import as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+from tests.simulation.seeds import pool, run_seed
+from tests.simulation.store import DiskStore
+
+import embedder.core
+import embedder.gate
+import embedder.worker
+import graph_writer.apply
+import graph_writer.core
+import ingest.folding
+import ingest.obeying
+import ingest.projection
+import ingest.prospects
+import ingest.settling
+import ingest.term
+from embedder.index import Index
+from embedder.worker import Worker
+from graph_writer.core import Known, plan_settlements
+from graph_writer.publish import Publisher
+from graph_writer.stores.store import Point
+from ingest.chunk_rows import ChunkRows
+from ingest.driving import _Drive
+from ingest.folding import Folding
+from ingest.state import State
+from ingest.term import Term
+
+SEEDS_MAX = 150
+Break = Callable[[pytest.MonkeyPatch], None]
+BREAKS: dict[str, Break] = {}
+
+
+def a_break(sentence: str) -> Callable[[Break], Break]:
+    def named(change: Break) -> Break:
+        BREAKS[sentence] = change
+        return change
+
+    return named
+
+
+# --- embedder
+
+
+@a_break("the embedder commits before its events are acknowledged")
+def _commit_early(patch: pytest.MonkeyPatch) -> None:
+    real = Worker._publish
+
+    async def publish(self: Worker, said: Any, next_offset: int | None) -> None:
+        self.done_offset = next_offset if next_offset is not None else self.done_offset
+        await real(self, said, next_offset)
+
+    patch.setattr(Worker, "_publish", publish)
+
+
+@a_break("the embedder forgets what is paid, in its index")
+def _forget_paid(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Index, "place_of", lambda *_: None)
+
+
+@a_break("the index is not caught up before the first request")
+def _no_catch_up(patch: pytest.MonkeyPatch) -> None:
+    async def catch_up(*_: Any) -> None:
+        pass
+
+    patch.setattr(Index, "catch_up", catch_up)
+
+
+@a_break("a resume bills again what it asks for again")
+def _bill_on_resume(patch: pytest.MonkeyPatch) -> None:
+    real = embedder.worker.plan_batch
+
+    def plan(chunks: Any, *, is_paid: Any, **asked: Any) -> Any:
+        attempts = {one.embedding_key: one.attempt for one in chunks}
+        return real(chunks, is_paid=lambda key: attempts[key] == 1 and is_paid(key), **asked)
+
+    patch.setattr(embedder.worker, "plan_batch", plan)
+
+
+@a_break("a text that is refused takes its neighbours with it")
+def _refuse_all(patch: pytest.MonkeyPatch) -> None:
+    async def divided(self: Any, texts: Any, is_wanted: Any) -> list[Any]:
+        reason = embedder.gate.ChunkRejectionReason.PROVIDER_REFUSED
+        return [embedder.gate.Refused(reason, "", 1) for _ in texts]
+
+    patch.setattr(embedder.gate.Gate, "_divided", divided)
+
+
+@a_break("Retry-After is not obeyed")
+def _no_retry_after(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(embedder.core, "_wait_s", lambda *_: 0.1)
+
+
+@a_break("a cancelled attempt's paid vectors are thrown away")
+def _throw_away(patch: pytest.MonkeyPatch) -> None:
+    real = Worker._plan
+    patch.setattr(Worker, "_plan", lambda self, chunks, outcomes: real(self, chunks, {}))
+
+
+# --- graph-writer
+
+
+@a_break("the writer settles before it flushes")
+def _settle_before_flush(patch: pytest.MonkeyPatch) -> None:
+    async def cycle(self: Publisher) -> None:
+        async with self._turn:
+            self._wake.clear()
+            read_to, self._read_to = self._read_to, {}
+            settlements, self._settlements = self._settlements, []
+            documents, self._documents = self._documents, []
+            said = plan_settlements(settlements, store_id=self._opened.id, at=self._clock.now())
+            await self._sender.say([*((event, "") for event in said), *documents])
+            await asyncio.sleep(0.2)
+            await self._patience.wait_out(self._opened.store.flush)
+            await self._patience.wait_out(lambda: self._opened.advance(read_to))
+            self._room.set()
+
+    patch.setattr(Publisher, "cycle", cycle)
+
+
+@a_break("the writer's positions advance before its settlements are acknowledged")
+def _advance_early(patch: pytest.MonkeyPatch) -> None:
+    async def cycle(self: Publisher) -> None:
+        async with self._turn:
+            self._wake.clear()
+            read_to, self._read_to = self._read_to, {}
+            settlements, self._settlements = self._settlements, []
+            documents, self._documents = self._documents, []
+            await self._patience.wait_out(lambda: self._opened.advance(read_to))
+            await self._patience.wait_out(self._opened.store.flush)
+            said = plan_settlements(settlements, store_id=self._opened.id, at=self._clock.now())
+            await self._sender.say([*((event, "") for event in said), *documents])
+            self._room.set()
+
+    patch.setattr(Publisher, "cycle", cycle)
+
+
+@a_break("the writer forgets the marks, and writes what is superseded")
+def _no_marks(patch: pytest.MonkeyPatch) -> None:
+    real = graph_writer.core.plan_upserts
+
+    def plan(arrivals: Any, known: Known) -> Any:
+        return real(arrivals, Known(points=known.points, markers=known.markers, shared=known.shared))
+
+    patch.setattr(graph_writer.core, "plan_upserts", plan)
+
+
+@a_break("a sweep leaves what is older")
+def _no_sweep(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(graph_writer.core, "plan_sweep", lambda *_, **__: [])
+
+
+@a_break("a part is swept whether or not its new content may replace it")
+def _sweep_all(patch: pytest.MonkeyPatch) -> None:
+    settle = ingest.settling.settle_document
+
+    def every_part(tally: Any, at: Any) -> Any:
+        return replace(settle(tally, at), parts=tuple(tally.parts))
+
+    patch.setattr(ingest.settling, "settle_document", every_part)
+
+
+@a_break("positions advance whatever stands there")
+def _no_conditional_write(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: Any) -> None:
+        pass
+
+    async def swap(self: DiskStore, collection: str, swaps: Any) -> bool:
+        for one in swaps:
+            self._write(collection, one.id, Point(id=one.id, payload=one.new))
+        return True
+
+    patch.setattr(DiskStore, "swap", swap)
+    patch.setattr(DiskStore, "check", nothing)
+
+
+# --- ingest
+
+
+@a_break("a settlement is not taken back when a store goes on before it")
+def _no_take_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ChunkRows, "take_back_chunks", lambda *_, **__: set())
+
+
+@a_break("settlements of another store count")
+def _any_store(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Folding, "_is_open", lambda *_: True)
+
+
+@a_break("an import completes without waiting for the store")
+def _complete_early(patch: pytest.MonkeyPatch) -> None:
+    def is_complete(state: Any, **_: Any) -> bool:
+        return state.state is State.EMBEDDING and state.sealed_attempt == state.attempt
+
+    patch.setattr(ingest.prospects, "is_complete", is_complete)
+
+
+@a_break("leaders do not fence each other")
+def _no_fence(patch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    real = ingest.term.open_term
+
+    @contextmanager
+    def own_id() -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(ingest.term, "TRANSACTIONAL_ID", f"leader-{next(numbers)}")
+            yield
+
+    def open_term(parts: Any) -> Any:
+        class Opened:
+            async def __aenter__(self) -> Any:
+                self._term = real(parts)
+                with own_id():
+                    return await self._term.__aenter__()
+
+            async def __aexit__(self, *error: object) -> Any:
+                return await self._term.__aexit__(*error)
+
+        return Opened()
+
+    patch.setattr("ingest.leader.open_term", open_term)
+
+
+@a_break("a new leader decides before it has folded what the old one said")
+def _no_fold(patch: pytest.MonkeyPatch) -> None:
+    async def folded(*_: Any) -> None:
+        await asyncio.sleep(0)
+
+    patch.setattr(Term, "_folded", folded)
+
+
+@a_break("a document is listed before its chunks are acknowledged")
+def _list_early(patch: pytest.MonkeyPatch) -> None:
+    real = _Drive._flush
+
+    async def flush(self: _Drive, *, is_last: bool = False) -> None:
+        self._batch.acks.clear()
+        await real(self, is_last=is_last)
+
+    patch.setattr(_Drive, "_flush", flush)
+
+
+@a_break("progress is not the greatest that was reached")
+def _progress_falls(patch: pytest.MonkeyPatch) -> None:
+    real = Folding._changed
+
+    def changed(self: Folding, row: Any, offset: int) -> None:
+        row.progress = 0.0
+        real(self, row, offset)
+
+    patch.setattr(Folding, "_changed", changed)
+
+
+@a_break("a request that comes twice is carried out twice")
+def _request_twice(patch: pytest.MonkeyPatch) -> None:
+    real = ingest.obeying.decide
+
+    def decide(command: Any, known: Any, **rest: Any) -> Any:
+        is_request = type(command).__name__ == "RequestImport"
+        return real(command, replace(known, existing=None) if is_request else known, **rest)
+
+    patch.setattr(ingest.obeying, "decide", decide)
+
+
+@a_break("a cancellation that comes together with a change is lost")
+def _lose_cancellation(patch: pytest.MonkeyPatch) -> None:
+    async def wait_for_change(self: Any, position: int, timeout_s: float) -> int:
+        async with self._changed:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(lambda: self.position != position), timeout_s)
+        return int(self.position)
+
+    patch.setattr(ingest.projection.Projection, "wait_for_change", wait_for_change)
+
+
+# --- running them
+
+
+def first_caught(sentence: str) -> tuple[str, int | None, str]:
+    """The first seed that fails under the break, and what its first check says."""
+    with pytest.MonkeyPatch.context() as patch:
+        BREAKS[sentence](patch)
+        for seed in range(SEEDS_MAX):
+            violations = run_seed(seed).violations
+            if violations:
+                return sentence, seed, violations[0]
+    return sentence, None, "nobody noticed"
+
+
+def main() -> int:
+    missed = 0
+    with pool() as processes:
+        for done in as_completed([processes.submit(first_caught, one) for one in BREAKS]):
+            sentence, seed, said = done.result()
+            missed += seed is None
+            print(f"{sentence}\n    seed {seed}: {said[:160]}", flush=True)
+    print(f"{len(BREAKS)} breaks, {missed} unnoticed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,6 +24,7 @@ KINDS: Mapping[str, tuple[str, float]] = {
     "slow write": ("append", 1.5),
     "kill sender": ("append", 1.0),
     "write twice": ("append", 1.0),
+    "garble": ("append", 1.0),
     "refuse commit": ("commit", 0.7),
     "lose commit": ("commit", 1.5),
     "lose offsets": ("offsets", 1.0),

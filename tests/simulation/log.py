@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.simulation.faults import Plan
@@ -22,8 +23,9 @@ from eventlog.log import (
 )
 from eventlog.memory import Fault, MemoryBroker, MemoryLog
 from eventlog.memory_group import Group, Member
-from eventlog.topics import IMPORTS, Names, Topic
+from eventlog.topics import CHUNKS, EMBEDDINGS, IMPORTS, Names, Topic
 
+GARBLED = b"\x00 what no schema explains"
 ACK_S = (0.0, 0.0, 0.0, 0.001, 0.02)
 
 
@@ -72,6 +74,9 @@ class _Writer:
                 log.broker.fail(record.topic, Fault.LOSE_ACK)
             elif fault.kind == "write twice" and not log.broker.is_down:
                 log.broker.append(record)
+            elif fault.kind == "garble" and record.topic in (CHUNKS, EMBEDDINGS):
+                log.garbled(record)
+                record = replace(record, value=GARBLED)
             elif fault.kind == "slow write":
                 self._slow_until_s = asyncio.get_running_loop().time() + fault.seconds
         if self._slow_until_s or self._in_turn.locked():
@@ -126,10 +131,17 @@ class ProcessLog(MemoryLog):
 
     names = Names()
 
-    def __init__(self, broker: MemoryBroker, plan: Plan, chance: random.Random) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        plan: Plan,
+        chance: random.Random,
+        garbled: Callable[[NewRecord], None],
+    ) -> None:
         super().__init__(broker)
         self.plan = plan
         self.chance = chance
+        self.garbled = garbled
         self.is_dead = False
 
     @property

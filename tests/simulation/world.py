@@ -145,7 +145,7 @@ class World:
             return
         self._lives += 1
         process = Process(name, self._died)
-        log = ProcessLog(self.broker, self.plan, self.chance)
+        log = ProcessLog(self.broker, self.plan, self.chance, self.checker.garbled)
         log.plan = _Told(self, process)  # type: ignore[assignment]  # the same, told in the trace
         running = self.running[name] = Running(process, self._lives, log)
         self.say(f"start {name}")
@@ -281,21 +281,21 @@ class World:
         self._broker_is_back()
 
     async def _until_quiet(self) -> None:
-        """A cancelled import is resumed once; nothing else is done for anybody."""
+        """Once is resumed what was cancelled or lacks a garbled chunk; nothing else is done for anybody."""
         deadline_s = self.loop.time() + ENDS_WITHIN_S
-        resumed: set[ImportId] = set()
+        resumed: set[tuple[ImportId, int]] = set()
         since_s, before = self.loop.time(), self._ends()
         while True:
             await asyncio.sleep(0.5)
-            for import_id, attempt in self.checker.cancelled():
-                if import_id not in resumed:
-                    resumed.add(import_id)
+            for import_id, attempt in self.checker.to_resume():
+                if (import_id, attempt) not in resumed:
+                    resumed.add((import_id, attempt))
                     self.send(ResumeImport(occurred_at=NOW, import_id=import_id, attempt_seen=attempt))
             now = self._ends()
-            if now != before:
+            if now != before or not self._has_read_all():
                 since_s, before = self.loop.time(), now
             is_quiet = self.loop.time() - since_s >= QUIET_S
-            if is_quiet and not self.checker.open_imports() and self._has_read_all():
+            if is_quiet and not self.checker.open_imports():
                 return
             if self.loop.time() > deadline_s:
                 raise Violated(

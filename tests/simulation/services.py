@@ -7,7 +7,7 @@ own behaviour. Everything that decides is the product's own.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +25,11 @@ from tests.unit.embedder.virtual_time import LoopClock
 from embedder import app as embedder_app
 from embedder.settings import EmbedderSettings
 from eventlog.avro import Schemas, schemas_dir
-from eventlog.events import DocumentRejectionReason, SourceKind
+from eventlog.errors import UnprocessableRecord
+from eventlog.events import DocumentRejectionReason, Message, SourceKind
 from eventlog.ids import ProjectId
 from eventlog.log import TopicPartition
+from eventlog.memory import MemoryBroker
 from eventlog.topics import EMBEDDINGS, IMPORTS
 from graph_writer.apply import Applier
 from graph_writer.dead_letters import DeadLetters
@@ -141,6 +143,20 @@ async def run_ingest(name: str, folder: Path, log: ProcessLog, story: Story, wat
             tasks.create_task(watch())
     finally:
         projection.close()
+
+
+def folded_at_once(folder: Path, broker: MemoryBroker) -> Projection:
+    events: list[tuple[int, Message]] = []
+    for record in broker.records(IMPORTS):
+        with suppress(UnprocessableRecord):
+            events.append((record.offset, SCHEMAS.decode(record.value)))
+    projection = Projection(folder / "imports.sqlite")
+    projection.apply(events, len(broker.partition(IMPORTS, 0).slots))
+    return projection
+
+
+def statuses_of(projection: Projection) -> dict[Any, Any]:
+    return {one.import_id: one.to_json() for one in projection.statuses(before=None, limit=100)}
 
 
 # --- embedder ----------------------------------------------------------------------------------------------------

@@ -26,9 +26,11 @@ from tests.simulation.services import (
     SOURCES,
     Life,
     embedders_run_on,
+    folded_at_once,
     run_embedder,
     run_graph_writer,
     run_ingest,
+    statuses_of,
 )
 from tests.simulation.store import Disk, DiskStore
 from tests.simulation.story import NOW, SPACE, Story
@@ -64,6 +66,7 @@ class Running:
     log: ProcessLog
     task: "asyncio.Task[None] | None" = None
     writer: Writer | None = None
+    projection: Projection | None = None
 
 
 @dataclass
@@ -167,8 +170,9 @@ class World:
             await run_graph_writer(running.log, store, running.log.plan, started)
 
     def _watched(self, name: str, projection: Projection) -> None:
-        life = self.running[name].life
-        self.checker.saw_statuses(life, projection.statuses(before=None, limit=100))
+        running = self.running[name]
+        running.projection = projection
+        self.checker.saw_statuses(running.life, projection.statuses(before=None, limit=100))
 
     def _ended(self, running: Running, task: "asyncio.Task[None]") -> None:
         if not self.is_over and not running.process.is_dead:
@@ -272,6 +276,7 @@ class World:
         self._heal()
         await faults
         await self._until_quiet()
+        self._check_projection()
         self.is_over = True
 
     def _heal(self) -> None:
@@ -279,6 +284,17 @@ class World:
         self.plan.is_healed = True
         self.broker._faults.clear()
         self._broker_is_back()
+
+    def _check_projection(self) -> None:
+        """One that is made again from the log, in one batch, says the same."""
+        found = [one for name in INGEST if (one := self.running[name].projection) is not None]
+        folded = max(found, key=lambda one: one.position)  # the other may be stopped or dead just now
+        again = folded_at_once(self.folder / "again", self.broker)
+        if statuses_of(folded) != statuses_of(again):
+            self.checker.violations.append(
+                f"I11: folded as it came {statuses_of(folded)}, at once {statuses_of(again)}"
+            )
+        again.close()
 
     async def _until_quiet(self) -> None:
         """Once is resumed what was cancelled or lacks a garbled chunk; nothing else is done for anybody."""

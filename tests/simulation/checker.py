@@ -69,7 +69,7 @@ class Seen:
     attempt: int = 1
     state: str = "open"
     failed_count: int = 0
-    """Of its chunks, those that ended badly though their texts are good."""
+    """Of its chunks, those that were garbled and are not there."""
     completions: Counter[int] = field(default_factory=Counter)
 
 
@@ -210,22 +210,20 @@ class Checker:
             self._violated(f"P2: {counts} were counted of {len(listed)} chunks")
         refused = sum(REFUSED in one.text for one in listed)
         garbled = sum(one.id in self._garbled for one in listed)
-        seen.failed_count = max(0, counts[1] + counts[2] - refused)
-        if seen.failed_count > garbled:
+        there = self._there()
+        current = [one for one in listed if self._marks.get((one.document, one.part), -1) <= seen.revision]
+        seen.failed_count = sum(one.id in self._garbled - there for one in current)
+        if counts[1] + counts[2] > refused + garbled:
             self._violated(f"P6: {counts}, and only {refused} texts are refused, {garbled} records garbled")
         if self._is_replaced:
             self.completions_excused += 1
             return
         self.completions_checked += 1
-        there = self._there()
         present = [one for one in listed if one.id in there]
         missing = [
             one
-            for one in listed
-            if one.id not in there
-            and REFUSED not in one.text
-            and one.id not in self._garbled
-            and self._marks.get((one.document, one.part), -1) <= seen.revision
+            for one in current
+            if one.id not in there and REFUSED not in one.text and one.id not in self._garbled
         ]
         if missing or fields["stored_count"] > len(present):
             self._violated(

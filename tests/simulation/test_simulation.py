@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.faults import KINDS, Fault
 from tests.simulation.seeds import Pool, Verdict, pool, run_seed, run_seeds
 
-SEEDS = 80
+SEEDS = 200
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def patch_clock(module: str) -> None:
         )
         return original(self) + timedelta(seconds=offsets.get(module, 0))
 
-    SystemClock.now = now  # type: ignore[method-assign]
+    SystemClock.now = now  # type: ignore[method-assign]  # the clock of this process is to be wrong
 
 
 POINTS = {

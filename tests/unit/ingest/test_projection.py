@@ -624,5 +624,5 @@ def test_damage_inside_the_file_is_an_error_and_not_a_wrong_answer(tmp_path: Pat
 def test_an_event_that_cannot_be_folded_leaves_the_batch_undone(told: Told) -> None:
     before = told.status
     with pytest.raises(AttributeError):
-        told.projection.apply([(2, parsed(bib=("t",))), (3, replace(settled("t"), chunks=(None,)))], 4)  # type: ignore[arg-type]
+        told.projection.apply([(2, parsed(bib=("t",))), (3, replace(settled("t"), chunks=(None,)))], 4)  # type: ignore[arg-type]  # what cannot be folded
     assert (told.status, told.projection.position) == (before, 2)

@@ -48,7 +48,7 @@ lint: install ## style, format, and who may import whom
 types: install ## strict type check
 	@$(BIN)/mypy
 
-bench: install ## throughput, memory, search: prints tables, writes JSON to bench/results
+bench: install ## throughput, memory, search, starts: prints tables, writes JSON to bench/results
 	@for each in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 faults: install ## every fault against a real stack, judged by the auditor; FAULTS="F1 F3" for some, SEED=n again

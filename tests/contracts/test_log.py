@@ -178,6 +178,7 @@ async def test_deciders_under_different_ids_do_not_meet(world: World):
     await one.commit([record("a")])
     await two.commit([record("b")])
     await one.commit([record("c")])
+    assert texts(await read_all(log)) == ["a", "b", "c"]
     await one.close()
     await two.close()
 

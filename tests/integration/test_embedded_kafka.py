@@ -61,8 +61,10 @@ async def test_what_was_acknowledged_outlives_sigkill_of_the_broker_on_the_same_
 async def test_a_message_of_a_mebibyte_and_more_goes_through(kafka: EmbeddedKafka, kafka_prefix: str):
     topic = f"{kafka_prefix}-large"
     await make_topic(kafka.bootstrap, topic)
+    large = os.urandom(3_000_000)
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=4_000_000) as producer:
-        await producer.send_and_wait(topic, os.urandom(3_000_000))
+        await producer.send_and_wait(topic, large)
+    assert await read_all(kafka.bootstrap, topic) == [large]
 
 
 async def test_a_topic_that_nobody_made_is_not_made_by_asking_for_it(kafka: EmbeddedKafka, kafka_prefix: str):

@@ -110,9 +110,8 @@ async def test_a_quiet_stream_beats(world: World, monkeypatch: pytest.MonkeyPatc
         asyncio.timeout(WAIT_S),
         world.http.stream("GET", f"/api/imports/{made['import_id']}/events") as answer,
     ):
-        async for line in answer.aiter_lines():
-            if line.startswith(":"):
-                break
+        comments = (line async for line in answer.aiter_lines() if line.startswith(":"))
+        assert await anext(comments) == ": heartbeat"
 
 
 # --- uploads that break off --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.embedder.world import (
     FIRST,
+    SCHEMAS,
     SECOND,
     SPACE,
     World,
@@ -18,9 +19,10 @@ from tests.unit.embedder.world import (
 
 from embedder.core import TEXT_CHARACTERS_MAX
 from embedder.models.model import Misconfigured
-from eventlog.envelope import header
-from eventlog.events import ChunkRejectionReason
+from eventlog.envelope import header, unseal
+from eventlog.events import ChunkEmbedded, ChunkRejectionReason
 from eventlog.ids import import_id_of_key
+from eventlog.log import NewRecord
 from eventlog.topics import CHUNKS, EMBEDDINGS
 
 OTHER_SPACE = "local/wordllama@256:1"
@@ -164,6 +166,30 @@ def test_a_vector_that_the_log_does_not_hold_any_more_is_paid_again(tmp_path: Pa
         await world.until(lambda: len(world.events()) == 2)
         assert world.provider.billed == {"one": 2, "two": 1}
         assert [one.is_reused for one in world.embedded()] == [False, False]
+
+    play(tmp_path, scenario)
+
+
+def test_a_record_that_cannot_be_read_hides_no_vector_that_stands_behind_it(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.give(world.chunk("one"), partition=0)
+        await world.answered(1)
+        await world.stop()
+        good = world.broker.records(EMBEDDINGS)[0]
+        world.broker.cut(EMBEDDINGS, 0, 1)
+        for value in (b"\0", good.value):
+            world.broker.append(
+                NewRecord(topic=EMBEDDINGS, key=good.key, value=value, headers=good.headers, partition=0)
+            )
+        (world.data("a") / "index.sqlite").unlink()
+        await world.start()
+        world.give(world.chunk("one", SECOND), partition=0)
+        await world.until(lambda: len(world.broker.records(EMBEDDINGS)) == 3)
+        last = unseal(SCHEMAS, world.broker.records(EMBEDDINGS)[-1]).event
+        assert isinstance(last, ChunkEmbedded)
+        assert (last.is_reused, last.vector) == (True, vector_of("one"))
+        assert world.provider.billed == {"one": 1}
 
     play(tmp_path, scenario)
 

@@ -18,14 +18,14 @@ from eventlog.ids import ChunkId, EmbeddingKey, ImportId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.topics import EMBEDDINGS
 
-VERSION = 2
+VERSION = 3
 BATCH_RECORDS = 1_000
 _EMBEDDED = "paperlog.ChunkEmbedded"
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE positions (partition INTEGER PRIMARY KEY, "offset" INTEGER, ce_id TEXT);
-CREATE TABLE paid (key BLOB PRIMARY KEY, partition INTEGER, "offset" INTEGER) WITHOUT ROWID;
+CREATE TABLE paid (key BLOB, "offset" INTEGER, partition INTEGER, PRIMARY KEY (key, "offset")) WITHOUT ROWID;
 CREATE TABLE published (
     import_id BLOB, chunk_id BLOB, attempt INTEGER, partition INTEGER,
     PRIMARY KEY (import_id, chunk_id, attempt)
@@ -78,13 +78,15 @@ class Index:
         self._db.close()
 
     def place_of(self, key: EmbeddingKey) -> tuple[int, int] | None:
-        """Partition and offset of an event with the text's vector in this space."""
-        row = self._db.execute('SELECT partition, "offset" FROM paid WHERE key = ?', (key.bytes,)).fetchone()
+        """Partition and offset of the first event with the text's vector in this space."""
+        row = self._db.execute(
+            'SELECT partition, "offset" FROM paid WHERE key = ? ORDER BY "offset" LIMIT 1', (key.bytes,)
+        ).fetchone()
         return None if row is None else (row[0], row[1])
 
-    def forget(self, key: EmbeddingKey) -> None:
-        """Where the log does not hold what the index says, the text is paid again."""
-        self._db.execute("DELETE FROM paid WHERE key = ?", (key.bytes,))
+    def forget(self, key: EmbeddingKey, offset: int) -> None:
+        """The log does not hold there what the index says: the next place counts, and without one the text is paid."""
+        self._db.execute('DELETE FROM paid WHERE key = ? AND "offset" <= ?', (key.bytes, offset))
 
     def is_published(self, import_id: ImportId, attempt: int, chunk_id: ChunkId) -> bool:
         row = self._db.execute(
@@ -123,8 +125,7 @@ class Index:
         )
 
     def _add_paid(self, key: UUID, partition: int, offset: int) -> None:
-        # The first one is the one that was paid; later ones read it.
-        self._db.execute("INSERT OR IGNORE INTO paid VALUES (?, ?, ?)", (key.bytes, partition, offset))
+        self._db.execute("INSERT OR IGNORE INTO paid VALUES (?, ?, ?)", (key.bytes, offset, partition))
 
     def _position(self, partition: int) -> tuple[int, str]:
         row = self._db.execute(

@@ -310,7 +310,7 @@ class Worker:
                 ):
                     return Vector(event.vector, 0)
                 break
-        self._parts.index.forget(key)
+        self._parts.index.forget(key, place[1])
         return None
 
     def _event(

@@ -194,16 +194,17 @@ class FakeProvider:
         if refusal := self._refusal(texts, fault):
             return refusal
         self._bill(texts, kind or ("spoiled" if any(self.spoils in text for text in texts) else ""))
-        if self.latency_s:
-            await asyncio.sleep(self.latency_s)
-        if kind == "late":
-            await asyncio.sleep(3600)
+        due_s = self.requests[-1][0] + self.latency_s
         vectors: list[Any] = [self.scale * vector_of(text, model, dims) for text in texts]
         for number, text in enumerate(texts):
             if self.spoils in text:
                 vectors[number] = np.zeros(dims, dtype=np.float32)
         vectors = _spoiled(kind, vectors, dims)
         data = [_wire(one, is_base64=is_base64) for one in vectors]
+        # The latency is all of what a caller waits; what this process does for the answer is within it.
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        if kind == "late":
+            await asyncio.sleep(3600)
         if fault is not None and kind == "body":
             return web.Response(body=fault.body, content_type="application/json")
         answer = render(data, _BILL if self.bill else sum(len(text) // 4 + 1 for text in texts))

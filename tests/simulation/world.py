@@ -276,7 +276,7 @@ class World:
         self._heal()
         await faults
         await self._until_quiet()
-        self._check_projection()
+        await self._check_projection()
         self.is_over = True
 
     def _heal(self) -> None:
@@ -285,10 +285,15 @@ class World:
         self.broker._faults.clear()
         self._broker_is_back()
 
-    def _check_projection(self) -> None:
+    async def _check_projection(self) -> None:
         """One that is made again from the log, in one batch, says the same."""
-        found = [one for name in INGEST if (one := self.running[name].projection) is not None]
-        folded = max(found, key=lambda one: one.position)  # the other may be stopped or dead just now
+        deadline_s = self.loop.time() + ENDS_WITHIN_S
+        while not (found := [one for name in INGEST if (one := self.running[name].projection) is not None]):
+            if self.loop.time() > deadline_s:
+                self.checker.violations.append("I10: no instance of ingest came back")
+                return
+            await asyncio.sleep(0.5)  # they may all be dead just now
+        folded = max(found, key=lambda one: one.position)
         again = folded_at_once(self.folder / "again", self.broker)
         if statuses_of(folded) != statuses_of(again):
             self.checker.violations.append(

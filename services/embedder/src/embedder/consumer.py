@@ -46,6 +46,7 @@ class Consumer:
         try:
             while True:
                 await asyncio.sleep(COMMIT_S)
+                self._parts.index.commit()
                 try:
                     await reader.poll(_NOWHERE, records_max=1, timeout_s=0.0)
                     await self._commit()

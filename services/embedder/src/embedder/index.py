@@ -6,7 +6,7 @@ costs no memory, and a cache, so that it may be deleted or damaged at any time. 
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -54,6 +54,7 @@ class Index:
                 db.executescript(_TABLES)
                 db.executemany("INSERT INTO meta VALUES (?, ?)", [("version", VERSION), ("space", space)])
         self._db = _connect(path)
+        self._db.isolation_level = "DEFERRED"  # a commit for each five chunks would cost as much as the rest
 
     def _is_usable(self) -> bool:
         """Whole, of this version and of this space. What is damaged later is found where it is read, and ends the
@@ -75,6 +76,7 @@ class Index:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
+        self.commit()
         self._db.close()
 
     def place_of(self, key: EmbeddingKey) -> tuple[int, int] | None:
@@ -96,27 +98,20 @@ class Index:
         return row is not None
 
     def add_published(self, partition: int, published: Sequence[Published]) -> None:
-        """What this process has just published and the log has acknowledged, in order."""
-        with self._transaction():
-            position, ce_id = self._position(partition)
-            for one in published:
-                event = one.event
-                self._add(partition, event.import_id, event.attempt, event.chunk_id)
-                if one.has_vector:
-                    self._add_paid(event.embedding_key, partition, one.offset)
-                if position == one.offset:  # nobody else wrote in between
-                    position, ce_id = one.offset + 1, one.ce_id
-            self._set_position(partition, position, ce_id)
+        """What this process has just published and the log has acknowledged, in order; kept from the next `commit` on."""
+        position, ce_id = self._position(partition)
+        for one in published:
+            event = one.event
+            self._add(partition, event.import_id, event.attempt, event.chunk_id)
+            if one.has_vector:
+                self._add_paid(event.embedding_key, partition, one.offset)
+            if position == one.offset:  # nobody else wrote in between
+                position, ce_id = one.offset + 1, one.ce_id
+        self._set_position(partition, position, ce_id)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+    def commit(self) -> None:
+        """A death before it costs that the log is read again from the positions that stand with the rest."""
+        self._db.commit()
 
     def _add(self, partition: int, import_id: UUID, attempt: int, chunk_id: UUID) -> None:
         self._db.execute(
@@ -181,17 +176,17 @@ class Index:
 
     def _take(self, records: list[Record]) -> None:
         last: dict[int, Record] = {}
-        with self._transaction():
-            for record in records:
-                last[record.partition] = record
-                try:
-                    headers = read_chunk_headers(record)
-                except UnprocessableRecord:
-                    continue  # Whoever reads the record itself dead-letters it; it proves nothing to us.
-                if headers.space == self._space:
-                    self._take_one(record, headers)
-            for record in last.values():
-                self._set_position(record.partition, record.offset + 1, header(record, "ce_id"))
+        for record in records:
+            last[record.partition] = record
+            try:
+                headers = read_chunk_headers(record)
+            except UnprocessableRecord:
+                continue  # Whoever reads the record itself dead-letters it; it proves nothing to us.
+            if headers.space == self._space:
+                self._take_one(record, headers)
+        for record in last.values():
+            self._set_position(record.partition, record.offset + 1, header(record, "ce_id"))
+        self.commit()
 
     def _take_one(self, record: Record, headers: ChunkHeaders) -> None:
         self._add(record.partition, headers.import_id, headers.attempt, headers.chunk_id)

@@ -2,7 +2,8 @@
 
 The order of effects, and why:
 
-1. take up to five records and plan them, from the index and from what is still on its way into the log;
+1. take up to five records, which were read while the five before were asked for, and plan them, from the index and
+   from what is still on its way into the log;
 2. embed what is new (this is what costs money and time);
 3. wait until the batch before is in the log: so at most two batches can be lost by a death (P4);
 4. publish this batch in the background; when it is acknowledged, the index knows it and its offset may be committed.
@@ -15,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from embedder.core import BATCH_CHUNKS, Identity, Step, Verdict, identity, plan_batch
 from embedder.dead_letters import DeadLetters
@@ -34,6 +35,7 @@ from eventlog.log import GroupReader, Log, NewRecord, Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.topics import EMBEDDINGS, RECORD_BYTES_MAX
 
+_T = TypeVar("_T")
 _BODY = tuple(spec.name for spec in fields(ChunkExtracted) if spec.name != "occurred_at")
 _HEAD = tuple(spec.name for spec in fields(ChunkMessage) if spec.name != "occurred_at")
 _identity_fields = attrgetter(*(spec.name for spec in fields(ChunkHeaders)))
@@ -103,10 +105,10 @@ class Worker:
     def start(self) -> None:
         self._task = self._guarded(self._run())
 
-    def _guarded(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _guarded(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """What nobody expected ends the process, at once and not when somebody looks."""
 
-        def look(task: asyncio.Task[None]) -> None:
+        def look(task: asyncio.Task[_T]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._crash(error)
 
@@ -135,8 +137,19 @@ class Worker:
             await asyncio.wait(steps)
 
     async def _run(self) -> None:
-        while not self._is_stopping:
-            await self._parts.dead_letters.wait_until_allowed()
+        ahead = self._guarded(self._read_next())
+        try:
+            while not self._is_stopping:
+                batch = await ahead
+                ahead = self._guarded(self._read_next())
+                await self._parts.dead_letters.wait_until_allowed()
+                await self._take(batch)
+        finally:
+            ahead.cancel()
+
+    async def _read_next(self) -> list[tuple[Record, _Chunk | UnprocessableRecord | None]]:
+        """Up to five records, at least one, and what they say."""
+        while True:
             try:
                 records = await self._reader.poll(self._partition, records_max=BATCH_CHUNKS, timeout_s=POLL_S)
             except TransientFailure as failure:  # nothing was handed out
@@ -144,20 +157,17 @@ class Worker:
                 await asyncio.sleep(POLL_S)
                 continue
             if records:
-                await self._take(records)
+                return [(record, self._read(record)) for record in records]
 
-    async def _take(self, records: Sequence[Record]) -> None:
+    async def _take(self, batch: Sequence[tuple[Record, _Chunk | UnprocessableRecord | None]]) -> None:
         chunks: list[_Chunk] = []
         said: list[_Said] = []
-        for record in records:
-            try:
-                chunk = self._read(record)
-            except UnprocessableRecord as error:
-                said.extend(await self._bury(record, error))
-                continue
-            if chunk is not None:
+        for record, read in batch:
+            if isinstance(read, UnprocessableRecord):
+                said.extend(await self._bury(record, read))
+            elif read is not None:
                 self._parts.dead_letters.saw_good()
-                chunks.append(chunk)
+                chunks.append(read)
         self._is_holding = True
         try:
             answers, is_whole = await self._answer(chunks)
@@ -171,13 +181,19 @@ class Worker:
                 if isinstance(one.event, ChunkEmbedded)
             }
             self._said_on_its_way = {identity(one.event) for one in said}
-            next_offset = records[-1].offset + 1 if is_whole else None
+            next_offset = batch[-1][0].offset + 1 if is_whole else None
             self._publishing = self._guarded(self._publish(said, next_offset))
         finally:
             self._is_holding = False
 
-    def _read(self, record: Record) -> _Chunk | None:
-        """The chunk; null when it is another space's. Raises UnprocessableRecord."""
+    def _read(self, record: Record) -> _Chunk | UnprocessableRecord | None:
+        """The chunk, or why it is none; null when it is another space's."""
+        try:
+            return self._chunk(record)
+        except UnprocessableRecord as error:
+            return error
+
+    def _chunk(self, record: Record) -> _Chunk | None:
         headers = read_chunk_headers(record)
         if headers.space != self._parts.space:
             return None

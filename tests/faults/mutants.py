@@ -45,7 +45,7 @@ MUTANTS = (
         says="the embedder commits a record when it is read, not when its event is acknowledged",
         path=f"{EMBEDDER}/worker.py",
         old="            answers, is_whole = await self._answer(chunks)\n",
-        new="            self.done_offset = records[-1].offset + 1\n            answers, is_whole = await self._answer(chunks)\n",
+        new="            self.done_offset = batch[-1][0].offset + 1\n            answers, is_whole = await self._answer(chunks)\n",
         fault="F1",
     ),
     Mutant(

@@ -10,7 +10,8 @@ SEEDS ?= 1000
 FIRST ?= 0
 
 BIN := .venv/bin
-PROJECTS := libs/eventlog services/ingest services/embedder services/graph-writer cli
+SERVICES := services/ingest services/embedder services/graph-writer
+PROJECTS := libs/eventlog $(SERVICES) cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
@@ -63,10 +64,13 @@ install: .venv/.installed ## everything into .venv and .cache, with hashes; seco
 .venv/.installed: requirements.lock .ci/requirements-uv.lock .ci/install $(addsuffix /pyproject.toml,$(PROJECTS)) cli/src/paperlog/up/kafka-jars.lock
 	@$(CACHES) .ci/install $(PROJECTS)
 
-lock: install ## resolve the dependencies anew: requirements.lock, .ci/requirements-uv.lock
+lock: install ## resolve the dependencies anew: requirements.lock, each service's part of it, .ci/requirements-uv.lock
 	@$(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --custom-compile-command "make lock" --no-emit-package eventlog --group dev \
 	    $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
+	@for each in $(SERVICES); do $(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" --no-emit-package eventlog --constraint requirements.lock \
+	    $$each/pyproject.toml -o $$each/requirements.lock || exit 1; done
 	@echo uv | $(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 	    --custom-compile-command "make lock" - -o .ci/requirements-uv.lock
 

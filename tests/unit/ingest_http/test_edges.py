@@ -9,7 +9,7 @@ from tests.unit.ingest_http.world import World, sha256
 
 from ingest import blobs
 from ingest.http import forms
-from ingest.http.guard import refusal
+from ingest.http.guard import names_answered, refusal
 from ingest.settings import IngestSettings
 
 MEMBERS = {"type", "title", "status", "detail", "code", "retryable", "action"}
@@ -43,8 +43,14 @@ async def test_another_sites_page_changes_nothing(world: World):
     assert (await world.http.post("/api/blobs", content=b"x", headers=own)).status_code == 201
 
 
-def test_behind_a_public_address_any_name_is_answered():
-    assert refusal("GET", host="papers.example", origin="", fetch_site="", bound_to="0.0.0.0") is None
+def test_behind_a_public_address_any_name_is_answered_unless_names_are_told():
+    def refused(host: str, told: tuple[str, ...]) -> bool:
+        names = names_answered(told, bound_to="0.0.0.0")
+        return refusal("GET", host=host, origin="", fetch_site="", names=names) is not None
+
+    assert not refused("papers.example", ())
+    assert refused("papers.example", ("localhost", "127.0.0.1"))
+    assert not refused("127.0.0.1:8800", ("localhost", "127.0.0.1"))
 
 
 async def test_every_error_is_a_problem_document(world: World):

@@ -73,6 +73,13 @@ class IngestSettings(ServiceSettings):
         validation_alias="PAPERLOG_ALLOWED_ROOTS",
         description="folders that imports by server path may read, separated as in PATH; none means no such imports",
     )
+    http_names_raw: str = Field(
+        "",
+        validation_alias="PAPERLOG_HTTP_NAMES",
+        pattern=r"^[^\s/,]*(,[^\s/,]+)*$",
+        description="host names that requests may come for, comma separated; none means loopback's where it listens"
+        " there, any elsewhere",
+    )
 
     @field_validator("embedders_json")
     @classmethod
@@ -93,6 +100,10 @@ class IngestSettings(ServiceSettings):
     @cached_property
     def embedders(self) -> Embedders:
         return Embedders(self.embedders_json)
+
+    @cached_property
+    def http_names(self) -> tuple[str, ...]:
+        return tuple(name.lower() for name in self.http_names_raw.split(",") if name)
 
     @cached_property
     def allowed_roots(self) -> tuple[Path, ...]:

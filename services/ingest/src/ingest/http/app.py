@@ -10,7 +10,7 @@ from ingest import registry
 from ingest.http import health, imports, page, problems, reads
 from ingest.http.accepting import Accepting
 from ingest.http.comparing import Comparing
-from ingest.http.guard import Guard
+from ingest.http.guard import Guard, names_answered
 from ingest.http.parts import HttpParts
 from ingest.neighbours import EmbedderClient, GraphWriterClient, ReadinessCache
 
@@ -45,7 +45,8 @@ def build_app(parts: HttpParts) -> FastAPI:
     app.include_router(reads.comparing_router(Comparing(parts, accepting, writer), accepting, state))
     app.include_router(reads.router(parts, embedder, writer))
     app.include_router(registry.router(parts.schemas, topic_table(), Names(parts.settings.prefix)))
-    app.add_middleware(Guard, bound_to=parts.settings.http_host)
+    names = names_answered(parts.settings.http_names, bound_to=parts.settings.http_host)
+    app.add_middleware(Guard, names=names)
     _describe(app)
     return app
 

@@ -1,11 +1,12 @@
 """What every request passes first: the name it was sent to, the page it came from, and the clock.
 
-A service on loopback answers to loopback's names only, so that no web site can point its own name here and read
-(DNS rebinding); what changes something is refused when another site's page sends it. There is no CORS.
+A service on loopback answers to loopback's names only, and one that was told its names to those, so that no web site
+can point its own name here and read (DNS rebinding); what changes something is refused when another site's page sends it. There is no CORS.
 """
 
 import ipaddress
 import time
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,14 +36,23 @@ def _hostname(authority: str) -> str:
         return ""
 
 
-def refusal(method: str, *, host: str, origin: str, fetch_site: str, bound_to: str) -> Problem | None:
+def names_answered(told: Collection[str], *, bound_to: str) -> frozenset[str]:
+    """Empty where any name is as good as another: behind an address that others reach, and told nothing else."""
+    if not told and is_loopback(bound_to):
+        return frozenset((*_LOOPBACK_NAMES, bound_to))
+    return frozenset(told)
+
+
+def refusal(
+    method: str, *, host: str, origin: str, fetch_site: str, names: Collection[str]
+) -> Problem | None:
     """Whether a request may pass; null when it may."""
-    if is_loopback(bound_to) and _hostname(host) not in (*_LOOPBACK_NAMES, bound_to):
+    if names and _hostname(host) not in names:
         return Problem(
             421,
             "host_unknown",
-            "This service listens on this machine only and does not answer to that name.",
-            "Use http://127.0.0.1 or http://localhost with the port.",
+            "This service does not answer to that name.",
+            "Use http://127.0.0.1 or http://localhost with the port, or a name of PAPERLOG_HTTP_NAMES.",
         )
     if method in _SAFE:
         return None
@@ -60,9 +70,9 @@ def refusal(method: str, *, host: str, origin: str, fetch_site: str, bound_to: s
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, *, bound_to: str) -> None:
+    def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
         self._app = app
-        self._bound_to = bound_to
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +83,7 @@ class Guard:
             host=_header(scope, b"host"),
             origin=_header(scope, b"origin"),
             fetch_site=_header(scope, b"sec-fetch-site"),
-            bound_to=self._bound_to,
+            names=self._names,
         )
         app = self._app if problem is None else problem.response()
         started_s = time.monotonic()

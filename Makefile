@@ -15,11 +15,11 @@ PROJECTS := libs/eventlog $(SERVICES) cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
-.PHONY: help install run up test simulate fmt lint types bench faults faults-soak lock lock-jars
+.PHONY: help install run up test simulate fmt lint types schemas-register bench faults faults-soak lock lock-jars
 .DEFAULT_GOAL := help
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## install, start the stack, import LIBRARY (or our small one), search in it, serve until Ctrl-C
 	@.ci/preflight --port $(PORT) --library "$(LIBRARY)"
@@ -48,6 +48,9 @@ lint: install ## style, format, and who may import whom
 
 types: install ## strict type check
 	@$(BIN)/mypy
+
+schemas-register: install ## write the schemas, under their own ids, into the schema registry at SCHEMA_REGISTRY_URL
+	@$(BIN)/paperlog schemas-register
 
 bench: install ## throughput, memory, search, starts: prints tables, writes JSON to bench/results
 	@for each in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done

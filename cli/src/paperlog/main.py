@@ -379,6 +379,26 @@ def verify(import_id: ImportId, url: Url = DEFAULT_URL, as_json: AsJson = False)
         raise typer.Exit(FAILED)
 
 
+@app.command("schemas-register")
+def schemas_register(
+    registry: Annotated[
+        str,
+        typer.Option(
+            envvar="SCHEMA_REGISTRY_URL", help="Address of the schema registry.", show_default=False
+        ),
+    ] = "",
+) -> None:
+    """Write the schemas under their own ids into a schema registry of yours. What is there already is left alone."""
+    from paperlog.registering import register  # noqa: PLC0415 - other commands start without Avro
+
+    done = register(
+        registry,
+        environ=os.environ,
+        said=lambda one: print(f"{one.subject} version {one.schema.version} id {one.schema.id}", flush=True),  # noqa: T201 - what was asked for
+    )
+    say(f"{len(done.new)} registered, {done.known_count} were there")
+
+
 def _guarded(run: Callable[[], None]) -> int:
     try:
         run()

@@ -1,9 +1,11 @@
 """The table of topics, read from `schemas/topics.toml`, and their names under a prefix."""
 
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eventlog.avro import schemas_dir
+from eventlog.avro import Schema, schemas_dir
 
 IMPORT_REQUESTS = "import-requests"
 IMPORTS = "imports"
@@ -69,3 +71,18 @@ class Names:
 
     def dlq(self, group: str) -> str:
         return f"{self.of(group)}-dlq"
+
+
+def subjects(
+    schemas: Iterable[Schema], topics: Iterable[Topic], names: Names
+) -> dict[str, dict[int, Schema]]:
+    """What a schema registry knows: subject (topic and record name, Confluent's TopicRecordNameStrategy) → version → schema."""
+    topics_of: dict[str, list[str]] = defaultdict(list)
+    for topic in topics:
+        for event in topic.events:
+            topics_of[event].append(names.of(topic.name))
+    found: dict[str, dict[int, Schema]] = defaultdict(dict)
+    for schema in schemas:
+        for topic_name in topics_of[schema.name]:
+            found[f"{topic_name}-{schema.full_name}"][schema.version] = schema
+    return dict(found)

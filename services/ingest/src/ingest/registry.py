@@ -5,14 +5,13 @@ with the deployment's prefix. It knows nothing of imports.
 """
 
 import json
-from collections import defaultdict
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from eventlog.avro import Schema, Schemas, schema_id
-from eventlog.topics import Names, Topic
+from eventlog.topics import Names, Topic, subjects
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 COMPATIBILITY = "FULL_TRANSITIVE"
@@ -35,14 +34,7 @@ def _text(schema: Schema) -> str:
 class _Subjects:
     def __init__(self, schemas: Schemas, topics: dict[str, Topic], names: Names) -> None:
         self.schemas = schemas
-        self.versions: dict[str, dict[int, Schema]] = defaultdict(dict)
-        topics_of: dict[str, list[str]] = defaultdict(list)
-        for topic in topics.values():
-            for event in topic.events:
-                topics_of[event].append(names.of(topic.name))
-        for schema in schemas:
-            for topic_name in topics_of[schema.name]:
-                self.versions[f"{topic_name}-{schema.full_name}"][schema.version] = schema
+        self.versions = subjects(schemas, topics.values(), names)
 
     def version(self, subject: str, version: str) -> Schema | JSONResponse:
         found = self.versions.get(subject)
@@ -67,14 +59,14 @@ def _described(subject: str, schema: Schema) -> dict[str, Any]:
 
 def router(schemas: Schemas, topics: dict[str, Topic], names: Names) -> APIRouter:
     routes = APIRouter(tags=["schema registry"])
-    subjects = _Subjects(schemas, topics, names)
-    _by_id(routes, subjects)
-    _by_subject(routes, subjects)
+    known = _Subjects(schemas, topics, names)
+    _by_id(routes, known)
+    _by_subject(routes, known)
 
     @routes.get("/config", summary="The compatibility that a test holds every schema to")
     @routes.get("/config/{subject}", include_in_schema=False)
     async def config(subject: str = "") -> JSONResponse:
-        if subject and subject not in subjects.versions:
+        if subject and subject not in known.versions:
             return _error(40401, f"Subject '{subject[:200]}' not found.")
         return _answer({"compatibilityLevel": COMPATIBILITY})
 

@@ -15,7 +15,7 @@ PROJECTS := libs/eventlog $(SERVICES) cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
-.PHONY: help install run up test simulate fmt lint types schemas-register bench faults faults-soak lock lock-jars
+.PHONY: help install run up test docker-test simulate fmt lint types schemas-register bench faults faults-soak lock lock-jars
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -32,7 +32,10 @@ up: ## install, start the stack, serve until Ctrl-C
 	@$(BIN)/paperlog up --data "$(DATA)" --port $(PORT)
 
 test: install ## every test that needs no Docker, end to end through real Kafka too
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not docker" $(TESTS)
+
+docker-test: install ## the contract and end-to-end tests on the images of docker-compose.yml, and the compose file itself
+	@$(BIN)/python -m pytest -m docker tests/contracts tests/e2e
 
 simulate: install ## SEEDS simulated stories under faults, from FIRST on; 10000 are a night's work
 	@$(BIN)/python -m tests.simulation.simulate $(SEEDS) --first $(FIRST)

@@ -1,20 +1,28 @@
-"""Kafka's own image, for the contract of the log, where a Docker daemon answers."""
+"""Kafka's and Qdrant's own images, of the versions in docker-compose.yml, where a Docker daemon answers."""
 
 import gc
 import time
+import urllib.request
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
+import yaml
 from docker.errors import DockerException
 from testcontainers.core.container import DockerContainer
 
 from paperlog.up.kafka import MESSAGE_BYTES_MAX, can_list_topics
 from paperlog.up.processes import free_port
 
-IMAGE = "apache/kafka:4.1.1"
+ROOT = Path(__file__).resolve().parents[2]
 READY_S_MAX = 90.0
+
+
+def image(service: str) -> str:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    return str(compose["services"][service]["image"])
 
 
 def _why_no_docker() -> str | None:
@@ -31,19 +39,46 @@ def _why_no_docker() -> str | None:
 
 
 WHY_NO_DOCKER = _why_no_docker()
+NEEDS_DOCKER = (
+    pytest.mark.docker,
+    pytest.mark.skipif(WHY_NO_DOCKER is not None, reason=f"no Docker daemon answers: {WHY_NO_DOCKER}"),
+)
 
 
 @pytest.fixture(scope="session")
 def kafka_image() -> Iterator[str]:
     """The bootstrap address. The port is chosen here, for the broker must know where its clients find it."""
     port = free_port()
-    container = DockerContainer(IMAGE, env=_environment(port)).with_bind_ports(9092, port)
+    container = DockerContainer(image("kafka"), env=_environment(port)).with_bind_ports(9092, port)
     with container:
         deadline = time.monotonic() + READY_S_MAX
         while not can_list_topics(port):
             assert time.monotonic() < deadline, container.get_logs()
             time.sleep(0.1)
         yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def qdrant_image() -> Iterator[str]:
+    """The server's URL."""
+    container = DockerContainer(
+        image("qdrant"), env={"QDRANT__TELEMETRY_DISABLED": "true"}
+    ).with_exposed_ports(6333)
+    with container:
+        url = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(6333)}"
+        deadline = time.monotonic() + READY_S_MAX
+        while not _is_ready(url):
+            assert time.monotonic() < deadline, container.get_logs()
+            time.sleep(0.1)
+        yield url
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _environment(port: int) -> dict[str, str]:

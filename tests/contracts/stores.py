@@ -1,5 +1,5 @@
 """The worlds in which the contract of the store is checked: the embedded one, the one of the simulation, Qdrant's client
-in memory, a server.
+in memory, a server that somebody runs, and Qdrant's own image.
 
 The client's in-memory mode knows conditions, aliases, metadata and sparse vectors. It has neither payload indexes (it
 warns), nor versions, nor the server's errors: these are checked apart, against answers of a server's shape.
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
+from tests.contracts.containers import NEEDS_DOCKER
 from tests.simulation.store import Disk, DiskStore
 
 from graph_writer.stores.edge import EdgeStore, FolderLock
@@ -34,6 +35,7 @@ STORES = [
         marks=pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
     ),
     *(["server"] if "QDRANT_URL" in os.environ else []),
+    pytest.param("image", marks=NEEDS_DOCKER),
 ]
 
 
@@ -106,19 +108,21 @@ class QdrantWorld:
         await self._client.close()
 
 
-def make_world(kind: str, folder: Path) -> World:
+def make_world(kind: str, folder: Path, url: str = "") -> World:
     if kind == "edge":
         return EdgeWorld(folder / "store")
     if kind == "disk":
         return DiskWorld()
     if kind == "memory":
         return QdrantWorld(AsyncQdrantClient(":memory:"))
-    return QdrantWorld(AsyncQdrantClient(url=os.environ["QDRANT_URL"], timeout=30, check_compatibility=False))
+    url = url or os.environ["QDRANT_URL"]
+    return QdrantWorld(AsyncQdrantClient(url=url, timeout=30, check_compatibility=False))
 
 
 @pytest.fixture(params=STORES)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    world = make_world(request.param, tmp_path)
+    url = request.getfixturevalue("qdrant_image") if request.param == "image" else ""
+    world = make_world(request.param, tmp_path, url)
     yield world
     await world.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qdrant_edge as edge
+from tests.contracts.containers import qdrant_image
 from tests.contracts.stores import (
     CHUNKS,
     DIMS,
@@ -29,7 +30,7 @@ from graph_writer.stores.edge import DENSE, WORDS
 from graph_writer.stores.store import Collection, Store, StoreLost, StoreMismatch, Swap, Where, Words
 from graph_writer.words import Keywords
 
-__all__ = ["store", "world"]  # fixtures
+__all__ = ["qdrant_image", "store", "world"]  # fixtures
 
 
 async def ids(store: Store, where: Where, *, limit: int = 100) -> list[int]:

@@ -5,24 +5,17 @@ import time
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import docker
 import pytest
-import yaml
 from docker.errors import DockerException
 from testcontainers.core.container import DockerContainer
+from tests.compose import services
 
 from paperlog.up.kafka import MESSAGE_BYTES_MAX, can_list_topics
 from paperlog.up.processes import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 READY_S_MAX = 90.0
-
-
-def image(service: str) -> str:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    return str(compose["services"][service]["image"])
 
 
 def _why_no_docker() -> str | None:
@@ -49,7 +42,9 @@ NEEDS_DOCKER = (
 def kafka_image() -> Iterator[str]:
     """The bootstrap address. The port is chosen here, for the broker must know where its clients find it."""
     port = free_port()
-    container = DockerContainer(image("kafka"), env=_environment(port)).with_bind_ports(9092, port)
+    container = DockerContainer(services()["kafka"]["image"], env=_environment(port)).with_bind_ports(
+        9092, port
+    )
     with container:
         deadline = time.monotonic() + READY_S_MAX
         while not can_list_topics(port):
@@ -62,7 +57,7 @@ def kafka_image() -> Iterator[str]:
 def qdrant_image() -> Iterator[str]:
     """The server's URL."""
     container = DockerContainer(
-        image("qdrant"), env={"QDRANT__TELEMETRY_DISABLED": "true"}
+        services()["qdrant"]["image"], env={"QDRANT__TELEMETRY_DISABLED": "true"}
     ).with_exposed_ports(6333)
     with container:
         url = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(6333)}"

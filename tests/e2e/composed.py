@@ -7,21 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import yaml
+from tests.compose import services
 from tests.e2e.stack import Stack, until
 
 from paperlog.up.processes import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("ingest", "embedder", "graph-writer")
-
-
-def compose() -> dict[str, Any]:
-    """Its services, with the defaults of its variables."""
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"])
 
 
 class Composed(Stack):
@@ -29,7 +22,7 @@ class Composed(Stack):
 
     def __init__(self, folder: Path, *, kafka: str, qdrant: str, prefix: str) -> None:
         super().__init__(folder)
-        self._services = compose()
+        self._services = services()
         self._stands_for = {"kafka:9092": kafka, "http://qdrant:6333": qdrant, "0.0.0.0": "127.0.0.1"}
         self._ports: dict[str, int] = {}
         for name in SERVICES:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.compose import ROOT
 from tests.contracts.containers import NEEDS_DOCKER, WHY_NO_DOCKER, kafka_image, qdrant_image
-from tests.e2e.composed import ROOT, SERVICES, Composed
+from tests.e2e.composed import SERVICES, Composed
 from tests.e2e.stack import Stack, until
 
 from eventlog.topics import topic_table

@@ -7,12 +7,11 @@ import tomllib
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from tests.compose import ROOT, services
 
 from embedder.settings import EmbedderSettings
 from eventlog.settings import ServiceSettings
@@ -21,22 +20,12 @@ from graph_writer.settings import Settings as GraphWriterSettings
 from ingest.settings import IngestSettings
 from paperlog.up.kafka import _properties
 
-ROOT = Path(__file__).resolve().parents[3]
 SERVICES = {"ingest": IngestSettings, "embedder": EmbedderSettings, "graph-writer": GraphWriterSettings}
 OURS = {**SERVICES, "topics": ServiceSettings}
 MEMORY_BYTES = 512 * 1024 * 1024
 
 
-def interpolated(value: Any) -> Any:
-    """As Compose reads it where no variable is set: `${NAME:-default}` is its default."""
-    if isinstance(value, dict):
-        return {key: interpolated(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [interpolated(one) for one in value]
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) if isinstance(value, str) else value
-
-
-COMPOSE: dict[str, Any] = interpolated(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))["services"]
+COMPOSE = services()
 
 
 def dockerfile(service: str) -> list[tuple[str, str]]:

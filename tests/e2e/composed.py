@@ -74,11 +74,16 @@ class Composed(Stack):
         program = [one.replace(":8800/", f":{self._ports[service]}/") for one in test[2:]]
         return subprocess.run([sys.executable, *program], capture_output=True, check=False).returncode == 0
 
+    def are_healthy(self) -> bool:
+        ended = {name: one.poll() for name, one in self._running.items() if one.poll() is not None}
+        assert not ended, f"{ended}: {self.tail()}"
+        return all(map(self.is_healthy, SERVICES))
+
     def __enter__(self) -> Self:
         try:
             for service in SERVICES:
                 self.run(service)
-            until(lambda: all(map(self.is_healthy, SERVICES)), 120, self.tail)
+            until(self.are_healthy, 120, self.tail)
         except BaseException:
             self.stop()
             raise

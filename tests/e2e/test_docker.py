@@ -50,7 +50,7 @@ def test_a_library_goes_in_is_searched_and_verified_though_services_are_killed(c
             composed.kill(service)
         status = composed.wait(import_id, "completed_with_rejections")
         assert status["chunks"]["stored"] == status["chunks"]["total"] > 10
-        until(lambda: all(map(composed.is_healthy, SERVICES)), 120, composed.tail)
+        until(composed.are_healthy, 120, composed.tail)
         searched(composed)
         assert composed.command("verify", import_id).returncode == 0
 

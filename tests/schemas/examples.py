@@ -18,12 +18,16 @@ FOLDER = schemas_dir() / "examples"
 _WORDS = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def path_of(cls: type[Message], version: int = 1) -> Path:
-    return FOLDER / f"{_WORDS.sub('_', cls.__name__).lower()}.v{version}.json"
+def path_of(cls: type[Message], version: int | None = None) -> Path:
+    """Of the newest version where none is named."""
+    name = _WORDS.sub("_", cls.__name__).lower()
+    if version is None:
+        version = max(int(path.stem.rpartition(".v")[2]) for path in FOLDER.glob(f"{name}.v*.json"))
+    return FOLDER / f"{name}.v{version}.json"
 
 
-def example(cls: type[Message]) -> Any:
-    return from_json(cls, json.loads(path_of(cls).read_text(encoding="utf-8")))
+def example(cls: type[Message], version: int | None = None) -> Any:
+    return from_json(cls, json.loads(path_of(cls, version).read_text(encoding="utf-8")))
 
 
 def examples() -> list[Message]:

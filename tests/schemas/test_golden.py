@@ -54,8 +54,21 @@ def test_an_example_has_the_bytes_key_headers_and_id_that_it_always_had(cls: typ
     assert golden(SCHEMAS, example(cls)) == GOLDEN[cls.__name__]
 
 
-def test_every_message_has_its_golden_bytes_and_nothing_else_has():
-    assert set(GOLDEN) == {cls.__name__ for cls in MESSAGES}
+def test_every_version_of_every_message_has_its_golden_bytes_and_nothing_else_has():
+    newest = {cls.__name__ for cls in MESSAGES}
+    older = {
+        f"{one.name}.v{one.version}" for one in SCHEMAS if one.version < SCHEMAS.newest(one.name).version
+    }
+    assert set(GOLDEN) == newest | older
+
+
+@pytest.mark.parametrize("named", [name for name in GOLDEN if ".v" in name])
+def test_golden_bytes_of_an_older_version_are_read_as_its_example(named: str):
+    name, _, version = named.rpartition(".v")
+    cls = next(one for one in MESSAGES if one.__name__ == name)
+    value = bytes.fromhex(GOLDEN[named]["value"])
+    assert SCHEMAS.by_id(int.from_bytes(value[1:5], "big")).version == int(version)
+    assert SCHEMAS.decode(value) == example(cls, int(version))
 
 
 @each_message

@@ -36,6 +36,12 @@ class SourceKind(StrEnum):
     SCHOLARAG = "scholarag"
     CSL_JSON = "csl_json"
     TEXT = "text"
+    BIBTEX = "bibtex"
+    RIS = "ris"
+    ZOTERO_CSV = "zotero_csv"
+    DOCX = "docx"
+    EPUB = "epub"
+    MIXED = "mixed"
 
 
 class Part(StrEnum):
@@ -110,6 +116,7 @@ class DocumentRejectionReason(StrEnum):
     PARSER_TIMEOUT = "parser_timeout"
     PARSER_CRASHED = "parser_crashed"
     PARSER_OUT_OF_MEMORY = "parser_out_of_memory"
+    FILE_ENCRYPTED = "file_encrypted"
 
 
 class ChunkRejectionReason(StrEnum):

@@ -164,6 +164,7 @@ p2,Not about marshes,A. Nobody,2018,,Auto-Exclude,,,,
 p3,Salt marsh soils and what they hold for us,"Ada Lovelace, Grace Hopper",2020,,,,,,pdfs/gone.pdf
 p4,,,,,include,,,,
 """
+PROJECT_FILE = b"project: {}\nsearch: {}\nprisma: {}\n"
 FOLDER: dict[str, bytes | Path] = {
     "review/config.yaml": b"project: {name: Marshes}\nsearch:\n  query: (marsh* AND *carbon) & soil\nprisma: {}\n",
     "review/data/02_screening/relevant_papers.csv": TABLE.encode(),
@@ -214,7 +215,7 @@ def test_what_screening_left_out_and_what_says_nothing_is_named(review: Read) ->
 
 
 def test_a_column_that_no_document_holds_is_named(tmp_path: Path) -> None:
-    files = {"config.yaml": b"project: {}\n", "relevant_papers.csv": b"title,citations,year\nA,7,2020\n"}
+    files = {"config.yaml": PROJECT_FILE, "relevant_papers.csv": b"title,citations,year\nA,7,2020\n"}
     assert [(one.code, one.subject) for one in read_now(tmp_path, files).warnings] == [
         ("field_not_kept", "citations")
     ]
@@ -290,7 +291,8 @@ def test_a_text_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
         ("a.txt", b"", DocumentRejectionReason.FILE_EMPTY),
         ("a.txt", b" \n ", DocumentRejectionReason.FILE_EMPTY),
         ("a.txt", b"\x00\x01" * 500, DocumentRejectionReason.FILE_UNSUPPORTED),
-        ("a.docx", b"PK\x03\x04", DocumentRejectionReason.FILE_UNSUPPORTED),
+        ("a.docx", b"PK\x03\x04", DocumentRejectionReason.FILE_DAMAGED),
+        ("a.odt", b"PK\x03\x04", DocumentRejectionReason.FILE_UNSUPPORTED),
     ],
 )
 def test_what_is_no_text_is_rejected_and_its_neighbours_go_through(

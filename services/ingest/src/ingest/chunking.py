@@ -92,6 +92,11 @@ def estimate_tokens(text: str) -> int:
     return max(1, -(-len(text.encode()) // BYTES_PER_TOKEN))
 
 
+def told_heading(start: int, title: str, depth: int) -> Heading:
+    """One that the format itself calls a heading; `depth` from 1."""
+    return Heading(start=start, title=title, kind=_kind(title), depth=depth)
+
+
 def find_headings(body: str) -> Iterator[Heading]:
     """Known names, numbered titles and Markdown's marks, on a line of their own."""
     at = 0
@@ -128,9 +133,12 @@ def _kind(title: str) -> SectionKind:
     return _KIND_OF.get(name, SectionKind.OTHER)
 
 
-def divide(body: str) -> list[BodySection]:
-    """Sections that cover the body; the first has no title when the text does not begin with a heading."""
-    headings = list(find_headings(body))[: limits.SECTIONS_MAX]
+def divide(body: str, told: Sequence[Heading] = ()) -> list[BodySection]:
+    """Sections that cover the body; the first has no title when the text does not begin with a heading.
+
+    `told` are the headings where the format knows them, in their order; otherwise they are looked for.
+    """
+    headings = list(told or find_headings(body))[: limits.SECTIONS_MAX]
     sections: list[BodySection] = []
     if not headings or body[: headings[0].start].strip():
         end = headings[0].start if headings else len(body)

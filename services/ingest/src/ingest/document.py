@@ -18,7 +18,16 @@ from eventlog.events import (
 )
 from eventlog.ids import ConceptId, DocumentId, ProjectId, SectionId
 from ingest import limits
-from ingest.chunking import CHUNKER_VERSION, BodySection, Span, divide, estimate_tokens, pages_of, split
+from ingest.chunking import (
+    CHUNKER_VERSION,
+    BodySection,
+    Heading,
+    Span,
+    divide,
+    estimate_tokens,
+    pages_of,
+    split,
+)
 from ingest.concepts import Named, mentions, name_concepts
 from ingest.sources.item import Item, first_warnings
 from ingest.spool import SpooledChunk, SpooledDocument
@@ -38,12 +47,15 @@ CONCEPT_TEXT_CHARACTERS = 1_500
 class Body:
     """The cleaned full text; `page_starts` are the offsets at which its pages begin, empty without pages.
 
-    `unread_pages` are the numbers of those that gave no text because they are damaged.
+    `unread_pages` are the numbers of those that gave no text because they are damaged; `headings` are those that the
+    format itself tells. `warnings` say what of the file was not read as it stands.
     """
 
     text: str
     page_starts: tuple[int, ...] = ()
     unread_pages: tuple[int, ...] = ()
+    headings: tuple[Heading, ...] = ()
+    warnings: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +82,7 @@ def build(
     unreadable: frozenset[str] = frozenset(),
 ) -> tuple[SpooledDocument, Iterator[SpooledChunk]]:
     """The document and its chunks, made one at a time; `body_path` is the file that the body came from."""
-    sections = divide(body.text) if body else []
+    sections = divide(body.text, body.headings) if body else []
     named = name_concepts(
         [tag.name for tag in item.tags],
         item.title,
@@ -153,6 +165,9 @@ def _attachments(item: Item, unreadable: frozenset[str]) -> Iterator[Attachment]
 
 def _unread(item: Item, body: Body | None, body_path: str, unreadable: frozenset[str]) -> Iterator[Remark]:
     """Damaged pages, and files that were found and not read: a document has one full text."""
+    if body is not None:
+        for remark in body.warnings:
+            yield replace(remark, subject=body_path[:300])
     if body is not None and body.unread_pages:
         numbers = ", ".join(str(number) for number in body.unread_pages[:50])
         yield Remark(code="pages_not_read", subject=body_path[:300], message=f"damaged: pages {numbers}")

@@ -13,6 +13,11 @@ BODIES_TRIED_MAX = 3
 PDF_BYTES_MAX = 100 * 1024 * 1024
 PDF_PAGES_MAX = 2_000
 TEXT_FILE_BYTES_MAX = 50 * 1024 * 1024
+PACKAGE_BYTES_MAX = 200 * 1024 * 1024
+"""Of a DOCX or EPUB with its pictures, which are not unpacked."""
+PACKAGE_ENTRIES_MAX = 20_000
+PACKAGE_TEXT_BYTES_MAX = 24 * 1024 * 1024
+"""Unpacked, of what is read of one: its tree takes some six times as much of the child's memory."""
 BODY_CHARACTERS_MAX = 12_000_000
 """A thousand-page book has about three million."""
 TEXT_BYTES_MIN = 100

@@ -158,16 +158,12 @@ def _scan(_answers: Answers, out: str, kind: str, files: str) -> dict[str, Any]:
 def _identify(answers: Answers, out: str, path: str) -> dict[str, Any]:
     """Looks into a lone file and adds what it is."""
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
-    from ingest.sources.kinds import HeadOf, is_pdf  # noqa: PLC0415 - the child imports what the request needs
+    from ingest.sources.kinds import identify  # noqa: PLC0415 - the child imports what the request needs
 
     answers.reading(path)
     index = ScanIndex(Path(out))
     try:
-        if is_pdf(path, HeadOf(index)(path)):
-            from ingest.sources import pdf_front as source  # noqa: PLC0415 - pdfium only where there are PDFs
-        else:
-            from ingest.sources import text as source  # type: ignore[no-redef]  # noqa: PLC0415 - one of two modules of one shape
-        source.identify(index, path)
+        identify(index, path)
         index.commit()
         return {}
     finally:
@@ -256,17 +252,13 @@ def _first_body(
 def _read_body(answers: Answers, index: Any, path: str, failed: Mapping[str, Sequence[str]]) -> Any:
     from eventlog.events import DocumentRejectionReason  # noqa: PLC0415 - the child imports what the request needs
     from ingest.sources.item import BodyUnreadable  # noqa: PLC0415 - the child imports what the request needs
-    from ingest.sources.kinds import HeadOf, is_pdf  # noqa: PLC0415 - the child imports what the request needs
+    from ingest.sources.kinds import read_body  # noqa: PLC0415 - the child imports what the request needs
 
     answers.reading(path)
     if path in failed:
         reason, message = failed[path]
         raise BodyUnreadable(DocumentRejectionReason(reason), message)
-    if is_pdf(path, HeadOf(index)(path)):
-        from ingest.sources.pdf import read_body  # noqa: PLC0415 - pdfium only where there are PDFs
-    else:
-        from ingest.sources.text import read_body  # noqa: PLC0415 - one of two functions of one shape
-    return read_body(index.local(path))
+    return read_body(index, path)
 
 
 def _problems(_answers: Answers, out: str) -> dict[str, Any]:

@@ -117,6 +117,10 @@ class ScanIndex:
     def use(self, path: str) -> None:
         self._db.execute("UPDATE files SET is_used = 1 WHERE path = ?", (path,))
 
+    def is_used(self, path: str) -> bool:
+        row = self._db.execute("SELECT is_used FROM files WHERE path = ?", (path,)).fetchone()
+        return bool(row and row[0])
+
     def unused(self) -> Iterator[str]:
         for (path,) in self._db.execute("SELECT path FROM files WHERE is_used = 0 ORDER BY path").fetchall():
             yield path

@@ -2,22 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO, Any
 
 from eventlog.events import (
-    Attachment,
-    AttachmentStatus,
     Creator,
     CreatorRole,
     DocumentRejectionReason,
-    Remark,
     Tag,
 )
 from ingest import limits
 from ingest.cleaning import html_to_text, one_line
 from ingest.scan_index import ScanIndex
+from ingest.sources.export import add_or_reject, attach, name_left_out, open_export, take_each
 from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_issns, find_year
 
 _ROLES = {
@@ -43,15 +40,15 @@ _BETWEEN = ", \t\r\n"
 _DECODER = json.JSONDecoder()
 
 
-def _values(path: Path) -> Iterator[Any]:
+def _values(index: ScanIndex, path: str) -> Iterator[Any]:
     """The members of the list, one at a time; an object alone is a list of one. Raises SourceUnreadable."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with open_export(index, path) as file:
         text = file.read(_READ_CHARACTERS).lstrip()
         if text[:1] not in ("[", "{"):
             raise SourceUnreadable("json_unexpected", "it is not a list of CSL items")
         is_list = text.startswith("[")
         text = text.removeprefix("[")
-        for _ in range(limits.ITEMS_MAX + 1):
+        while True:
             text = text.lstrip(_BETWEEN) or file.read(_READ_CHARACTERS).lstrip(_BETWEEN)
             if text.startswith("]"):
                 return
@@ -59,7 +56,6 @@ def _values(path: Path) -> Iterator[Any]:
             yield value
             if not is_list:
                 return
-    raise SourceUnreadable("items_too_many", f"more than {limits.ITEMS_MAX} items; export collections apart")
 
 
 def _next(file: IO[str], text: str) -> tuple[Any, str]:
@@ -84,47 +80,18 @@ def _next(file: IO[str], text: str) -> tuple[Any, str]:
             return value, text[end:]
 
 
-def scan(index: ScanIndex, paths: Sequence[str]) -> None:
-    """Adds every item of every list. Raises SourceUnreadable when none of the files gave one."""
-    if not paths:
-        raise SourceUnreadable("json_missing", "there is no .json file; export as CSL-JSON")
-    taken = 0
-    failures: list[SourceUnreadable] = []
-    for path in paths:
-        count, failure = _scan_one(index, path)
-        taken += count
-        if failure is not None:
-            failures.append(failure)
-            where = f"{path}: after item {count}" if count else path
-            reason = DocumentRejectionReason.FILE_DAMAGED
-            index.reject(
-                Rejection(item=where, reason=reason, message=str(failure), file_sha256=index.sha256(path))
-            )
-    if not taken:
-        raise (
-            failures[0] if failures else SourceUnreadable("json_without_items", "the list is empty", paths[0])
-        )
-
-
-def _scan_one(index: ScanIndex, path: str) -> tuple[int, SourceUnreadable | None]:
-    """How many items it took, and what ended it early: what came before the damage is worth having."""
-    local = index.local(path)
-    assert local is not None
-    index.use(path)
-    number = 0
+def scan(index: ScanIndex, path: str) -> None:
+    """Adds every item of the list. Raises SourceUnreadable when there is none."""
     left_out: Counter[str] = Counter()
-    failure = None
-    try:
-        for number, value in enumerate(_values(local), start=1):
-            _take(index, value, f"{path}: {_name(value, number)}", path.rpartition("/")[0])
-            if isinstance(value, dict) and len(left_out) < _KEYS_NAMED_MAX:
-                left_out.update(value.keys() - _KEPT)
-    except SourceUnreadable as error:
-        failure = error.within(path)
-    for key, count in sorted(left_out.items())[:_KEYS_NAMED_MAX]:
-        message = f"{count} values were left out: no part of a document holds them"
-        index.warn(Remark(code="field_not_kept", subject=one_line(key, 200), message=message))
-    return number, failure
+
+    def take(value: Any, number: int) -> None:
+        _take(index, value, f"{path}: {_name(value, number)}", path.rpartition("/")[0])
+        if isinstance(value, dict) and len(left_out) < _KEYS_NAMED_MAX:
+            left_out.update(value.keys() - _KEPT)
+
+    if_none = SourceUnreadable("json_without_items", "the list is empty")
+    take_each(index, path, _values(index, path), take, unit="item", if_none=if_none)
+    name_left_out(index, left_out)
 
 
 def _take(index: ScanIndex, value: Any, name: str, folder: str) -> None:
@@ -158,7 +125,7 @@ def _all(value: dict[str, Any], key: str) -> str:
 def _add(index: ScanIndex, value: dict[str, Any], name: str, folder: str) -> None:
     date, year = _date(value)
     url = _text(value, "URL")
-    attachments = tuple(_attachments(index, value, folder))
+    attached = attach(index, folder, _files(value))
     item = Item(
         name=name,
         item_type=_text(value, "type") or "document",
@@ -180,19 +147,11 @@ def _add(index: ScanIndex, value: dict[str, Any], name: str, folder: str) -> Non
         abstract=html_to_text(_text(value, "abstract")),
         tags=tuple(Tag(name=tag) for tag in _keywords(value)),
         notes=tuple(filter(None, (html_to_text(_text(value, "note")), html_to_text(_text(value, "annote"))))),
-        attachments=attachments,
-        bodies=tuple(one.path for one in attachments if one.status is AttachmentStatus.FOUND),
-        warnings=tuple(
-            Remark(code="attachment_missing", subject=one.path[:300], message="it is not among the files")
-            for one in attachments
-            if one.status is AttachmentStatus.MISSING
-        ),
+        attachments=attached.attachments,
+        bodies=attached.bodies,
+        warnings=attached.warnings,
     )
-    if item.title or item.creators or item.abstract or item.doi:
-        index.add_item(item)
-    else:
-        message = "it has no title, no creator, no DOI and no abstract"
-        index.reject(Rejection(item=name, reason=DocumentRejectionReason.ITEM_EMPTY, message=message))
+    add_or_reject(index, item)
 
 
 def _creators(value: Any, role: CreatorRole) -> Iterator[Creator]:
@@ -235,15 +194,9 @@ def _keywords(value: dict[str, Any]) -> Iterator[str]:
         yield from (str(word) for word in found if isinstance(word, str | int))
 
 
-def _attachments(index: ScanIndex, value: dict[str, Any], folder: str) -> Iterator[Attachment]:
+def _files(value: dict[str, Any]) -> Iterator[str]:
     """PDFs that the item names as `file` or `PDF`, as Better BibTeX and others do."""
     for key in ("file", "PDF", "pdf"):
         named = _text(value, key)
-        if not named.lower().endswith(".pdf"):
-            continue
-        path = index.find_attached(folder, named)
-        if path is None:
-            yield Attachment(path=one_line(named, 500), status=AttachmentStatus.MISSING)
-            continue
-        index.use(path)
-        yield Attachment(path=path, sha256=index.sha256(path), status=AttachmentStatus.FOUND)
+        if named.lower().endswith(".pdf"):
+            yield named

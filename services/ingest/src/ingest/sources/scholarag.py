@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from eventlog.ids import normalise_name
 from ingest import limits
 from ingest.cleaning import clean, one_line
 from ingest.scan_index import ScanIndex
+from ingest.sources.export import open_export, table_lines, take_each
 from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_year
 
 CONFIG = "config.yaml"
@@ -34,64 +35,70 @@ _KEPT = {
 }  # fmt: skip
 """Columns that are read below; whatever else a table has is left out by name."""
 _COLUMNS_NAMED_MAX = 50
+_SECTIONS = ("project", "search", "prisma")
+"""What a project file has (BASELINE.md section 3)."""
+_VECTORS = re.compile(r"(^|/)(chroma[^/]*|[^/]*vector_?(?:db|store)[^/]*)/", re.IGNORECASE)
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
-def find_config(paths: Iterator[str]) -> str | None:
-    found = [path for path in paths if path.rpartition("/")[2] in (CONFIG, "config.yml")]
-    return min(found, key=lambda path: (path.count("/"), path)) if found else None
+def find_configs(paths: Iterable[str]) -> list[str]:
+    """Those that lie in the folder of none before them, the outermost first."""
+    named = [path for path in paths if path.rpartition("/")[2] in (CONFIG, "config.yml")]
+    found: list[str] = []
+    for path in sorted(named, key=lambda path: (path.count("/"), path)):
+        if not path.startswith(tuple(_folder(one) for one in found)):
+            found.append(path)
+    return found
 
 
-def find_table(index: ScanIndex) -> str | None:
+def find_reviews(paths: Iterable[str], tables: Iterable[str]) -> list[str]:
+    """The project files of folders that hold a table too: of a `config.yaml` alone anything may be the owner."""
+    tables = list(tables)
+    return [
+        config for config in find_configs(paths) if any(one.startswith(_folder(config)) for one in tables)
+    ]
+
+
+def _folder(config: str) -> str:
+    """As what lies in it begins."""
+    folder = config.rpartition("/")[0]
+    return f"{folder}/" if folder else ""
+
+
+def find_table(index: ScanIndex, folder: str) -> str | None:
     for name in _TABLES:
-        if found := index.named(name):
+        if found := [path for path in index.named(name) if path.startswith(folder)]:
             return found[0]
     return None
 
 
-def scan(index: ScanIndex) -> None:
-    """Adds every paper that screening kept. Raises SourceUnreadable without a config or a table of papers."""
-    config = find_config(index.paths())
-    if config is None:
-        raise SourceUnreadable("config_missing", f"a ScholaRAG folder has a {CONFIG}; this one has none")
+def scan(index: ScanIndex, config: str) -> None:
+    """Adds every paper that screening kept. Raises SourceUnreadable without a project file or a table of papers."""
+    folder = _folder(config)
     _check_config(index, config)
-    table = find_table(index)
+    table = find_table(index, folder)
     if table is None:
         message = f"it has none of {', '.join(_TABLES)}; run the screening first"
-        raise SourceUnreadable("papers_missing", message)
+        raise SourceUnreadable("papers_missing", message, config)
     for path in (config, table):
         index.use(path)
-    local = index.local(table)
-    assert local is not None
-    count, failure = _scan_rows(index, table, local)
-    if not count:
-        raise failure or SourceUnreadable("papers_empty", "it has no rows", table)
-    if failure is not None:
-        reason = DocumentRejectionReason.FILE_DAMAGED
-        where = f"{table}: after row {count}"
-        index.reject(
-            Rejection(item=where, reason=reason, message=str(failure), file_sha256=index.sha256(table))
-        )
-    _leave_alone(index)
+    _scan_rows(index, table, folder)
+    _leave_alone(index, folder)
 
 
-def _scan_rows(index: ScanIndex, table: str, local: Path) -> tuple[int, SourceUnreadable | None]:
-    """How many rows it took, and what ended it early: what came before the damage is worth having."""
-    pdfs = _Pdfs(index)
-    count = 0
-    try:
-        for count, (row, surplus) in enumerate(_rows(local), start=1):
-            if count > limits.ITEMS_MAX:
-                return count - 1, SourceUnreadable(
-                    "items_too_many", f"more than {limits.ITEMS_MAX} rows", table
-                )
-            if count == 1:
-                _name_columns_left_out(index, row)
-            name = f"{table}: row {count}"
-            _add(index, row, name, pdfs, _left_out(name, surplus))
-    except SourceUnreadable as error:
-        return count, error.within(table)
-    return count, None
+def _scan_rows(index: ScanIndex, table: str, folder: str) -> None:
+    """Raises SourceUnreadable when there is no row."""
+    pdfs = _Pdfs(index, folder)
+
+    def take(record: tuple[dict[str, str], list[str]], number: int) -> None:
+        row, surplus = record
+        if number == 1:
+            _name_columns_left_out(index, row)
+        name = f"{table}: row {number}"
+        _add(index, row, name, pdfs, _left_out(name, surplus))
+
+    if_none = SourceUnreadable("papers_empty", "it has no rows")
+    take_each(index, table, _rows(index, table), take, unit="row", if_none=if_none)
 
 
 def _name_columns_left_out(index: ScanIndex, row: dict[str, str]) -> None:
@@ -100,15 +107,26 @@ def _name_columns_left_out(index: ScanIndex, row: dict[str, str]) -> None:
         index.warn(Remark(code="field_not_kept", subject=one_line(column, 200), message=message))
 
 
-def _leave_alone(index: ScanIndex) -> None:
+def _leave_alone(index: ScanIndex, folder: str) -> None:
     """PDFs that no row names are documents; logs, scripts, other tables and the old vector store are none."""
     others = []
+    vectors = 0
     for path in index.unused():
+        if not path.startswith(folder):
+            continue
         if path.lower().endswith(".pdf"):
             index.add_lone(path)
-        else:
-            index.use(path)
+            continue
+        index.use(path)
+        if _VECTORS.search(path):
+            vectors += 1
+        elif not path.rpartition("/")[2].startswith(
+            "."
+        ):  # `.scholarag` says that it is one, and nothing else
             others.append(path)
+    if vectors:
+        message = f"{vectors} files of a vector store were left alone: vectors are made anew, in the project's space"
+        index.warn(Remark(code="vectors_not_read", subject=folder or CONFIG, message=message))
     if others:
         message = f"{len(others)} files beside the papers were left alone, {others[0][:200]} first"
         index.warn(Remark(code="files_not_read", subject=others[0][:300], message=message))
@@ -130,6 +148,9 @@ def _check_config(index: ScanIndex, config: str) -> None:
         raise SourceUnreadable("config_damaged", "it uses YAML aliases, which are not followed", config)
     if not isinstance(found, dict):
         raise SourceUnreadable("config_damaged", "it is not a mapping of settings", config)
+    if missing := [name for name in _SECTIONS if name not in found]:
+        message = f"it has no {', '.join(missing)}; its papers were read all the same"
+        index.warn(Remark(code="config_incomplete", subject=config[:300], message=message))
 
 
 def _left_out(name: str, surplus: list[str]) -> tuple[Remark, ...]:
@@ -140,13 +161,13 @@ def _left_out(name: str, surplus: list[str]) -> tuple[Remark, ...]:
     return (Remark(code="cells_not_kept", subject=name, message=message),)
 
 
-def _rows(path: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
+def _rows(index: ScanIndex, table: str) -> Iterator[tuple[dict[str, str], list[str]]]:
     """Each row by its columns' names, and its cells that stand under none."""
     csv.field_size_limit(limits.ITEM_CHARACTERS_MAX)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open_export(index, table, newline="") as file:
         try:
             row: dict[Any, Any]
-            for row in csv.DictReader((line.replace("\x00", "") for line in file), strict=True):
+            for row in csv.DictReader(table_lines(file), strict=True):
                 surplus = row.pop(None, [])
                 yield {key.strip().casefold(): (value or "").strip() for key, value in row.items()}, surplus
         except csv.Error as error:
@@ -234,10 +255,12 @@ def _creators(text: str) -> Iterator[Creator]:
 class _Pdfs:
     """The folder's PDFs by the letters and digits of their names; a library has at most some thousands of them."""
 
-    def __init__(self, index: ScanIndex) -> None:
+    def __init__(self, index: ScanIndex, folder: str) -> None:
         self._index = index
         self._by_stem = {
-            _key(Path(path).stem): path for path in index.paths() if path.lower().endswith(".pdf")
+            _key(Path(path).stem): path
+            for path in index.paths()
+            if path.startswith(folder) and path.lower().endswith(".pdf")
         }
 
     def find(self, paper_id: str, doi: str, title: str, named: str) -> str | None:

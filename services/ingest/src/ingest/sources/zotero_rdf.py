@@ -23,9 +23,9 @@ from eventlog.events import (
 from ingest import limits
 from ingest.cleaning import clean, html_to_text, one_line
 from ingest.scan_index import ScanIndex
+from ingest.sources.export import BODY_SUFFIXES
 from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_issns, find_year
 from ingest.sources.rdf_graph import BASE, FILE, RDF, Graph, as_object
-from ingest.sources.text import SUFFIXES
 
 _Z = "http://www.zotero.org/namespaces/export#"
 _DC = "http://purl.org/dc/elements/1.1/"
@@ -343,10 +343,9 @@ class _Reader:
             )
         self._index.use(path)
         sha256 = self._index.sha256(path)
-        if not path.lower().endswith((".pdf", *SUFFIXES)):
-            remark = Remark(
-                code="attachment_unsupported", subject=path[:300], message="PDFs and texts are read"
-            )
+        if not path.lower().endswith(BODY_SUFFIXES):
+            message = "PDFs, texts, DOCX and EPUB are read"
+            remark = Remark(code="attachment_unsupported", subject=path[:300], message=message)
             unsupported = Attachment(path=path, sha256=sha256, status=AttachmentStatus.UNSUPPORTED)
             return _Attached(attachment=unsupported, remark=remark)
         return _Attached(attachment=Attachment(path=path, sha256=sha256, status=AttachmentStatus.FOUND))

@@ -15,14 +15,16 @@ from eventlog.events import DocumentRejectionReason, Remark
 from eventlog.ids import DocumentId, ProjectId, document_id
 from ingest import limits
 from ingest.sources.item import Item, Rejection, bounded, dump_item, identity, load_item, merge
+from ingest.sources.works import DOCUMENTS_MAX, Known, best_known, joined, work_key
 
 _TABLES = """
 CREATE TABLE files (path TEXT PRIMARY KEY, local TEXT, sha256 TEXT, size_bytes INTEGER, composed TEXT, name TEXT,
     is_used INTEGER DEFAULT 0);
 CREATE INDEX files_by_composed ON files (composed);
 CREATE INDEX files_by_name ON files (name);
-CREATE TABLE items (number INTEGER PRIMARY KEY, document_id BLOB, item TEXT);
+CREATE TABLE items (number INTEGER PRIMARY KEY, document_id BLOB, work TEXT, item TEXT);
 CREATE INDEX items_by_document ON items (document_id);
+CREATE INDEX items_by_work ON items (work) WHERE work <> '';
 CREATE TABLE documents (number INTEGER PRIMARY KEY, document_id BLOB UNIQUE);
 CREATE TABLE rejections (number INTEGER PRIMARY KEY, item TEXT UNIQUE, reason TEXT, message TEXT, file_sha256 TEXT);
 CREATE TABLE warnings (number INTEGER PRIMARY KEY, code TEXT, subject TEXT, message TEXT);
@@ -164,17 +166,23 @@ class ScanIndex:
     # --- documents -----------------------------------------------------------------------------------------------
 
     def make_documents(self, project: ProjectId) -> int:
-        """Items with one identity are one document; says by name what was merged, and returns how many items were."""
+        """Items with one identity are one document, and so are items of one work; says by name what was merged.
+
+        Returns how many items were.
+        """
         rows = self._db.execute("SELECT number, item FROM items ORDER BY number")
         while batch := rows.fetchmany(500):
             for number, text in batch:
-                document = document_id(project, identity(load_item(text)))
+                item = load_item(text)
+                document = document_id(project, identity(item))
                 self._db.execute(
-                    "UPDATE items SET document_id = ? WHERE number = ?", (document.bytes, number)
+                    "UPDATE items SET document_id = ?, work = ? WHERE number = ?",
+                    (document.bytes, work_key(item), number),
                 )
-                self._db.execute(
-                    "INSERT OR IGNORE INTO documents (document_id) VALUES (?)", (document.bytes,)
-                )
+        self._join_works()
+        self._db.execute(
+            "INSERT INTO documents (document_id) SELECT document_id FROM items GROUP BY document_id ORDER BY min(number)"
+        )
         merged = 0
         doubles = self._db.execute(
             "SELECT document_id FROM items GROUP BY document_id HAVING count(*) > 1 ORDER BY min(number)"
@@ -187,6 +195,25 @@ class ScanIndex:
                 self.warn(Remark(code="item_merged", subject=other.name[:300], message=message))
         self._db.commit()
         return merged
+
+    def _join_works(self) -> None:
+        """Documents that are one work become the one of them that is best known."""
+        doubles = self._db.execute(
+            "SELECT work FROM items WHERE work <> '' GROUP BY work HAVING count(DISTINCT document_id) > 1"
+        ).fetchall()
+        for (work,) in doubles:
+            rows = self._db.execute(
+                "SELECT document_id FROM items WHERE work = ? GROUP BY document_id ORDER BY min(number) LIMIT ?",
+                (work, DOCUMENTS_MAX + 1),
+            ).fetchall()
+            known = [Known(id=document, items=tuple(self._items(document))) for (document,) in rows]
+            for works in joined(known):
+                best = best_known(works)
+                for other in works:
+                    if other.id != best:
+                        self._db.execute(
+                            "UPDATE items SET document_id = ? WHERE document_id = ?", (best, other.id)
+                        )
 
     def _items(self, document: bytes) -> list[Item]:
         rows = self._db.execute("SELECT item FROM items WHERE document_id = ? ORDER BY number", (document,))

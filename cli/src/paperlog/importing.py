@@ -17,6 +17,8 @@ from paperlog.uploading import Uploaded, default_key, source_of, upload
 
 _LEFT_OUT_SAID_MAX = 10
 _CAN_GO_ON = frozenset({"cancelled", "failed", "completed_with_rejections"})
+_EXPORTS = (".rdf", ".bib", ".ris", ".csv", ".json")
+"""Zotero writes `files/` beside each."""
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 
 Say = Callable[[str], None]
@@ -73,7 +75,7 @@ def _selected(paths: Sequence[Path], say: Say) -> Selection:
     if (rest := len(selection.left_out) - _LEFT_OUT_SAID_MAX) > 0:
         say(f"left out: {rest} more")
     alone = selection.files[0]
-    if len(selection.files) == 1 and alone.name.lower().endswith(".rdf"):
+    if len(selection.files) == 1 and alone.name.lower().endswith(_EXPORTS):
         folder = alone.path.parent / "files"
         if folder.is_dir():
             say(f"without {one_line(folder)}; to import its PDFs too, name the folder {alone.path.parent}")

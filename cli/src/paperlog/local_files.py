@@ -63,7 +63,7 @@ def select(paths: Sequence[Path]) -> Selection:
         raise Failure(
             "There is nothing to import in " + ", ".join(str(path) for path in paths),
             why="\n".join(f"{each.path}: {each.why}" for each in left_out[:20]),
-            todo="Name a Zotero export (.rdf, its folder, or a zip of it), PDFs, a folder with them, or CSL-JSON.",
+            todo="Name an export (.rdf, .bib, .ris, .csv, .json), PDFs, DOCX, EPUB or texts, or a folder or zip of them.",
         )
     if len(files) > FILES_MAX:
         raise Failure(

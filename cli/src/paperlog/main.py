@@ -42,7 +42,13 @@ class Kind(StrEnum):
     pdf = "pdf"
     scholarag = "scholarag"
     csl_json = "csl_json"
+    bibtex = "bibtex"
+    ris = "ris"
+    zotero_csv = "zotero_csv"
+    docx = "docx"
+    epub = "epub"
     text = "text"
+    mixed = "mixed"
 
 
 class Mode(StrEnum):
@@ -62,7 +68,11 @@ Url = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ImportId = Annotated[str, typer.Argument(metavar="ID", help="The import's id, as `import` printed it.")]
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH…", help="A Zotero export, PDFs, a folder, a zip, or CSL-JSON.")
+    list[Path],
+    typer.Argument(
+        metavar="PATH…",
+        help="An export of Zotero or another program, PDFs, DOCX, EPUB, texts; a folder or a zip of them.",
+    ),
 ]
 KindOption = Annotated[Kind, typer.Option(help="What it is, where that cannot be seen.")]
 PAGE_MAX = 200

@@ -38,6 +38,7 @@ ZIP_RATIO_FREE_BYTES = 10 * 1024**2
 ZIP_DIRECTORY_BYTES_MAX = 4 * 1024**2
 """zipfile reads the list of entries as a whole, and a hostile one may claim any size."""
 
+_EXPORTS = (".rdf", ".json", ".bib", ".ris", ".nbib", ".ciw", ".csv")
 _IGNORED = (".DS_Store", "Thumbs.db", "desktop.ini")
 _IGNORED_FOLDERS = ("__MACOSX",)
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -182,7 +183,7 @@ def default_project_name(paths: Sequence[str]) -> str:
         return _project_name(tops.pop())
     loose = sorted(path for path in paths if "/" not in path)
     # An export beside its folder of attachments is called like the export.
-    exports = [path for path in loose if PurePosixPath(path).suffix.casefold() in (".rdf", ".json")]
+    exports = [path for path in loose if PurePosixPath(path).suffix.casefold() in _EXPORTS]
     if len(exports) == 1:
         return _project_name(PurePosixPath(exports[0]).stem)
     first = PurePosixPath(min(paths))

@@ -1,7 +1,7 @@
 """References as lines with tags: RIS of any program, PubMed's `.nbib` and the Web of Science's `.ciw`.
 
 Three dialects of one form: a tag, what it says, and lines without a tag that go on. References come one at a time, each
-with its line; one that is odd costs itself. Why no library reads them: docs/decisions/0010.
+with its line; one that is odd costs itself. Why no library reads them: docs/decisions/0013.
 """
 
 import re

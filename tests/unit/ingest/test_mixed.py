@@ -68,6 +68,6 @@ def test_a_validation_of_it_says_what_is_in_it_and_what_is_wrong(tmp_path: Path)
     found = validated(tmp_path, FILES)
     assert found.kind is SourceKind.MIXED
     assert found.items == len(TITLES) + len(MERGED)
-    said = {one.subject: one.code for one in found.problems}
+    said = {one.subject: one.code for one in reversed(found.problems)}  # rejections come first
     assert {item: said[item] for item in REJECTED} == {item: str(one) for item, one in REJECTED.items()}
     assert not any(one.is_fatal for one in found.problems)

@@ -246,6 +246,58 @@ def test_rows_before_the_damage_of_a_table_are_imported_and_the_damage_is_named(
     }
 
 
+def test_a_folder_has_what_the_replaced_system_asked_for(tmp_path: Path) -> None:
+    """BASELINE.md section 3: the project file's parts, the marker, both folders of tables, PDFs, the vectors, decisions, ids."""
+    table = (
+        'title,authors,openalex_id,doi,decision\nA,"Doe, J.; Roe, R.",https://openalex.org/W1,10.1000/a,include\n'
+        'B,"Jane Doe, Rick Roe",,,Maybe\n'
+        + "".join(
+            f"{word},,,,{word}\n"
+            for word in ("No", "EXCLUDE", "excluded", "reject", "Rejected", "auto-exclude")
+        )
+    )
+    files = {
+        "r/config.yaml": b"project: {}\nsearch: {}\n",
+        "r/.scholarag": b"",
+        "r/data/01_identification/deduplicated.csv": table.encode(),
+        "r/data/03_pdfs/W1.pdf": a_page(TEXT).classic(),
+        "r/data/04_rag/chroma_db/chroma.sqlite3": b"x",
+        "r/data/04_rag/chroma_db/0/data.bin": b"x",
+    }
+    read = read_now(tmp_path, files)
+    first, second = read.documents.values()
+    assert (first.title, first.doi, [one.status for one in first.attachments]) == (
+        "A",
+        "10.1000/a",
+        [AttachmentStatus.FOUND],
+    )
+    assert [one.family for one in (*first.creators, *second.creators)] == ["Doe", "Roe", "Doe", "Roe"]
+    assert not read.rejected
+    codes = [one.code for one in read.warnings]
+    assert codes.count("screened_out") == 6
+    assert [
+        (one.code, one.subject)
+        for one in read.warnings
+        if one.code in {"config_incomplete", "vectors_not_read"}
+    ] == [
+        ("config_incomplete", "r/config.yaml"),
+        ("vectors_not_read", "r/"),
+    ]
+
+
+def test_a_review_within_a_larger_folder_takes_its_own_files_alone(tmp_path: Path) -> None:
+    files = {
+        **FOLDER,
+        "refs.bib": b"@book{a, title={A book}}",
+        "other.txt": b"A text that is well",
+        "data.csv": b"a,b\n1,2\n",
+    }
+    read = read_now(tmp_path, files)
+    assert read.summary.kind is SourceKind.MIXED
+    assert {"refs.bib: line 1 (a)", "other.txt"} <= read.documents.keys()
+    assert read.rejected["data.csv"].reason is DocumentRejectionReason.FILE_UNSUPPORTED
+
+
 @pytest.mark.parametrize(
     ("files", "code"),
     [
@@ -280,9 +332,47 @@ def test_a_single_text_is_a_document(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
-def test_a_text_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> None:
+def test_a_text_is_read_in_its_encoding_and_a_guess_is_said(tmp_path: Path, encoding: str) -> None:
     read = read_now(tmp_path, {"a.txt": "Über Salzwiesen\n\nSchön.".encode(encoding)})
     assert read.document.title == "Über Salzwiesen"
+    guessed = [one.subject for one in read.document.warnings if one.code == "encoding_guessed"]
+    assert guessed == (["a.txt"] if encoding == "latin-1" else [])
+
+
+def test_the_front_matter_of_a_markdown_file_is_what_it_says_of_itself(tmp_path: Path) -> None:
+    front = """---
+title: "Minutes: May"
+author: [Ada Lovelace, {name: "Hopper, Grace"}]
+date: 2020-05-01
+tags: [minutes, '#eelgrass']
+doi: 10.1000/minutes
+abstract: What was said.
+---
+# First
+
+We read about eelgrass.
+"""
+    read = read_now(tmp_path, {"a.md": front.encode()})
+    document = read.document
+    assert (document.title, document.year, document.doi, document.abstract) == (
+        "Minutes: May", 2020, "10.1000/minutes", "What was said.",
+    )  # fmt: skip
+    assert [(one.family, one.given) for one in document.creators] == [
+        ("Lovelace", "Ada"),
+        ("Hopper", "Grace"),
+    ]
+    assert [tag.name for tag in document.tags] == ["minutes", "eelgrass"]
+    assert [section.title for section in document.sections] == ["First"]
+    assert not any("tags:" in text for text in read.texts("a.md", ChunkKind.PASSAGE))
+
+
+@pytest.mark.parametrize(
+    "front",
+    ["---\na: &x 1\nb: *x\n---\n", "---\n[\n---\n", "---\njust words\n---\n", "---\nno end\n", "---\n---\n"],
+)
+def test_what_is_no_front_matter_is_text(tmp_path: Path, front: str) -> None:
+    read = read_now(tmp_path, {"a.md": f"{front}\nWords that follow it.".encode()})
+    assert any("Words that follow" in text for text in read.texts("a.md", ChunkKind.PASSAGE))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +391,41 @@ def test_what_is_no_text_is_rejected_and_its_neighbours_go_through(
     read = read_now(tmp_path, {name: data, "b.txt": b"A text that is well"})
     assert {item: one.reason for item, one in read.rejected.items()} == {name: reason}
     assert read.documents.keys() == {"b.txt"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (SourceKind.ZOTERO_RDF, "rdf_missing"), (SourceKind.BIBTEX, "bibtex_missing"), (SourceKind.RIS, "ris_missing"),
+        (SourceKind.ZOTERO_CSV, "csv_missing"), (SourceKind.CSL_JSON, "json_missing"), (SourceKind.SCHOLARAG, "config_missing"),
+    ],
+)  # fmt: skip
+def test_a_kind_that_is_told_and_not_there_is_said(tmp_path: Path, kind: SourceKind, code: str) -> None:
+    found = validated(tmp_path, {"a.txt": b"A text that is well"}, kind)
+    assert [one.code for one in found.problems] == [code]
+
+
+def test_a_file_in_an_export_s_own_folder_is_an_attachment_whatever_it_is(tmp_path: Path) -> None:
+    files = {
+        "lib/a.bib": b"@book{a, title={A}, file={Data:files/1/inner.ris:text/plain}}",
+        "lib/files/1/inner.ris": b"TY  - BOOK\nTI  - Inner\nER  - \n",
+        "lib/other/inner.ris": b"TY  - BOOK\nTI  - Other\nER  - \n",
+    }
+    read = read_now(tmp_path, files)
+    assert [one.title for one in read.documents.values()] == ["A", "Other"]
+    assert [one.status for one in read.documents["lib/a.bib: line 1 (a)"].attachments] == [
+        AttachmentStatus.UNSUPPORTED
+    ]
+
+
+def test_an_export_that_fails_alone_fails_the_import_and_beside_others_costs_itself(tmp_path: Path) -> None:
+    broken = {"a.bib": b"@book{a, title={A", "files/1/a.txt": b"Its attachment"}
+    with pytest.raises(ScanFailed) as failed:
+        read_now(tmp_path, broken)
+    assert failed.value.code == "bibtex_without_entries"
+    read = read_now(tmp_path, {**broken, "b.txt": b"A text that is well"})
+    assert read.documents.keys() == {"b.txt", "files/1/a.txt"}
+    assert read.rejected["a.bib"].reason is DocumentRejectionReason.FILE_DAMAGED
 
 
 def test_what_systems_leave_behind_is_no_part_of_a_library(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from bibtexparser.entrypoint import parse_string
 from bibtexparser.middlewares.names import (
@@ -154,7 +155,9 @@ class _Reader:
             for block in parse_string(text, parse_stack=()).blocks:
                 line = first_line + (block.start_line or 0)
                 if isinstance(block, String):
-                    self._macros[block.key.casefold()] = self._value(block.value)
+                    self._macros[block.key.casefold()] = self._value(block.value)[
+                        : limits.FIELD_CHARACTERS_MAX
+                    ]
                 elif (found := _entry(block, line, self._path)) is not None:
                     yield found
                 elif isinstance(block, ParsingFailedBlock):
@@ -224,21 +227,26 @@ class _Reader:
     def take_waiting(self) -> None:
         """Entries that inherit: BibTeX wants the one that they name behind them."""
         for entry in self._waiting:
-            inherited = dict(entry.fields)
-            asked = [*self._parents_of(inherited)]
-            for name, is_whole in asked[:_PARENTS_MAX]:
-                parent = self._parents.get(name)
-                if parent is None:
-                    message = "the entry that it inherits from is not in this file"
-                    remark = Remark(code="crossref_missing", subject=name[:300], message=message)
-                    entry = replace(entry, remarks=(*entry.remarks, remark))  # noqa: PLW2901 - the same entry, with a remark more
-                    continue
-                for field, value in parent.items():
-                    as_named = field if is_whole else _INHERITED_AS.get(field, "")
-                    if as_named:
-                        inherited.setdefault(as_named, value)
-                asked.extend(one for one in self._parents_of(parent) if one not in asked)
-            self._add(replace(entry, fields=inherited))
+            self._add(self._inherited(entry))
+
+    def _inherited(self, entry: _Entry) -> _Entry:
+        """With what it takes from the entries that it names, and from those that they name."""
+        fields = dict(entry.fields)
+        remarks = list(entry.remarks)
+        asked = list(islice(self._parents_of(fields), _PARENTS_MAX))
+        for name, is_whole in asked:
+            parent = self._parents.get(name)
+            if parent is None:
+                message = "the entry that it inherits from is not in this file"
+                remarks.append(Remark(code="crossref_missing", subject=name[:300], message=message))
+                continue
+            for field, value in parent.items():
+                if as_named := field if is_whole else _INHERITED_AS.get(field):
+                    fields.setdefault(as_named, value)
+            # The list grows as it is walked, and each is asked once.
+            more = [one for one in self._parents_of(parent) if one not in asked]
+            asked.extend(more[: _PARENTS_MAX - len(asked)] if len(asked) < _PARENTS_MAX else ())
+        return replace(entry, fields=fields, remarks=tuple(remarks))
 
     def _parents_of(self, fields: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
         """Their keys, and whether all of their fields are taken as they are."""
@@ -252,8 +260,8 @@ class _Reader:
     def _value(self, raw: str) -> str:
         """What stands in braces or quotes, and what macros stand for, joined where `#` joins them."""
         pieces: list[str] = []
-        at = 0
-        while at < len(raw):
+        at = length = 0
+        while at < len(raw) and length <= limits.ITEM_CHARACTERS_MAX:
             character = raw[at]
             if character.isspace() or character == "#":
                 at += 1
@@ -265,6 +273,7 @@ class _Reader:
                 word = _BARE.match(raw, at)
                 assert word is not None
                 pieces.append(self._macros.get(word[0].casefold(), word[0]))
+                length += len(pieces[-1])
                 at = word.end()
         return "".join(pieces)
 

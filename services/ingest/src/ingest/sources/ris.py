@@ -104,7 +104,6 @@ def _ris(name: str, one: _Reference) -> Item:
     start, _, end = one.first("SP").partition("-")
     end = one.first("EP") or end
     abstract, other = html_to_text(one.first("AB", "N2")), html_to_text(one.first("N2"))
-    journal = one.first("JF", "JO", "JA", "J2", "J1") if is_within or not one.first("T2") else ""
     return Item(
         name=name,
         item_type=item_type,
@@ -122,7 +121,7 @@ def _ris(name: str, one: _Reference) -> Item:
         issns=find_issns("; ".join(one.all("SN"))),
         uri=url,
         url=url,
-        venue=journal or one.first("T2", *(("BT",) if is_within else ()), "T3"),
+        venue=one.first("JF", "T2", *(("BT",) if is_within else ()), "JO", "JA", "J2", "J1", "T3"),
         volume=one.first("VL"),
         issue=one.first("IS", "CP"),
         pages="-".join(part.strip() for part in (start, end) if part.strip()) or one.first("C7", "C8"),
@@ -405,7 +404,7 @@ def _dialect(index: ScanIndex, path: str) -> _Dialect:
 
 def _references(index: ScanIndex, path: str, dialect: _Dialect) -> Iterator[_Reference]:
     current: _Reference | None = None
-    outside = 0
+    found = outside = 0
     with open_export(index, path, is_again=True) as file:
         for number, text in enumerate(lines_of(file), start=1):
             match = dialect.line.match(text)
@@ -413,6 +412,7 @@ def _references(index: ScanIndex, path: str, dialect: _Dialect) -> Iterator[_Ref
                 if current is not None:
                     yield current
                 current = _Reference(line=number, has_ended=not dialect.end)
+                found += 1
             if current is None:
                 outside += bool(text.strip()) and not (match and match[1] in _FRAME)
             elif match and match[1] == dialect.end:
@@ -423,7 +423,7 @@ def _references(index: ScanIndex, path: str, dialect: _Dialect) -> Iterator[_Ref
                 _add(current, dialect, text, match)
     if current is not None:
         yield current
-    if outside:
+    if found and outside:
         message = f"{outside} lines before, between or behind the references belong to none of them"
         index.warn(Remark(code="lines_not_read", subject=path[:300], message=message))
 

@@ -125,7 +125,9 @@ def _leave_alone(index: ScanIndex, folder: str) -> None:
         ):  # `.scholarag` says that it is one, and nothing else
             others.append(path)
     if vectors:
-        message = f"{vectors} files of a vector store were left alone: vectors are made anew, in the project's space"
+        message = (
+            f"a vector store was left alone ({vectors} files): vectors are made anew, in the project's space"
+        )
         index.warn(Remark(code="vectors_not_read", subject=folder or CONFIG, message=message))
     if others:
         message = f"{len(others)} files beside the papers were left alone, {others[0][:200]} first"

@@ -78,9 +78,8 @@ def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_a_spreadsheet_may_have_saved_it_again(tmp_path: Path, delimiter: str, encoding: str) -> None:
     row = {"Key": "A", "Item Type": "book", "Title": "Käse", "Author": "Doe, J.; Roe, R."}
-    found = read_now(
-        tmp_path, {"a.csv": table(row, delimiter=delimiter).encode(encoding)}, SourceKind.ZOTERO_CSV
-    )
+    found = read_now(tmp_path, {"a.csv": table(row, delimiter=delimiter).encode(encoding)})
+    assert found.summary.kind is SourceKind.ZOTERO_CSV
     assert (found.document.title, len(found.document.creators)) == ("Käse", 2)
 
 

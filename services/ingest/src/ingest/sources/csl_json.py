@@ -14,7 +14,7 @@ from eventlog.events import (
 from ingest import limits
 from ingest.cleaning import html_to_text, one_line
 from ingest.scan_index import ScanIndex
-from ingest.sources.export import add_or_reject, attach, name_left_out, open_export, take_each
+from ingest.sources.export import BODY_SUFFIXES, add_or_reject, attach, name_left_out, open_export, take_each
 from ingest.sources.item import Item, Rejection, SourceUnreadable, find_doi, find_isbns, find_issns, find_year
 
 _ROLES = {
@@ -195,8 +195,8 @@ def _keywords(value: dict[str, Any]) -> Iterator[str]:
 
 
 def _files(value: dict[str, Any]) -> Iterator[str]:
-    """PDFs that the item names as `file` or `PDF`, as Better BibTeX and others do."""
+    """What the item names as `file` or `PDF`, as Better BibTeX and others do."""
     for key in ("file", "PDF", "pdf"):
         named = _text(value, key)
-        if named.lower().endswith(".pdf"):
+        if named.lower().endswith(BODY_SUFFIXES):
             yield named

@@ -4,6 +4,7 @@ A library may mix them. Its exports (one file, many items) are read first, each 
 text of its own (a PDF, a DOCX) is a document; whatever remains is named. An export that cannot be read costs itself.
 """
 
+import codecs
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -85,6 +86,8 @@ def export_kind(path: str, head_of: HeadOf) -> SourceKind | None:
     if not lower.endswith((".xml", ".json", ".csv", ".txt")):
         return None
     head = head_of(path)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as spreadsheets save
+        head = head.decode("utf-16", "ignore").encode()
     if lower.endswith(".xml"):  # only when it says so, for an attached snapshot may be XML too
         return SourceKind.ZOTERO_RDF if _RDF_ROOT.search(head) else None
     if lower.endswith(".json"):  # a folder may hold settings and other JSON too

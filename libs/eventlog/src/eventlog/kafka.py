@@ -13,7 +13,14 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
 
 from eventlog.errors import RecordGone, TransientFailure, UnprocessableRecord
 from eventlog.kafka_client import (
@@ -27,6 +34,7 @@ from eventlog.kafka_client import (
     translated,
 )
 from eventlog.kafka_lookup import Lookup
+from eventlog.kafka_refused import why_refused
 from eventlog.log import (
     Assigned,
     Decider,
@@ -38,6 +46,7 @@ from eventlog.log import (
     TopicPartition,
     Writer,
 )
+from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
 from eventlog.topics import BATCH_BYTES_MAX, RECORD_BYTES_MAX, Names, Topic
 
@@ -51,6 +60,9 @@ TRANSACTION_TIMEOUT_MS = 10_000
 """An open transaction holds up every reader of its topic; the broker aborts it after this."""
 COMMIT_TIMEOUT_S = 30.0
 _POLL_GRACE_S = 0.2
+_RIGHTS = "docs/runbooks/kafka.md lists the rights that each service needs"
+_NO_RIGHT = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno)
+_logger = Logger("eventlog.kafka")
 
 
 class _Ack:
@@ -337,26 +349,41 @@ class KafkaLog:
         return {at.partition: int(offset) for at, offset in sorted(offsets.items())}
 
     async def ensure_topics(self, topics: Sequence[Topic]) -> None:
-        """Makes what is missing, with explicit settings. Raises ValueError where a partition count differs."""
+        """Makes what is missing, with explicit settings; what is there stays as it is.
+
+        Raises ValueError where a partition count differs, and TransientFailure that says why the brokers cannot be
+        reached. Other settings that differ are said in the log.
+        """
         wanted = {self.names.of(topic.name): topic for topic in topics}
-        with translated(self.names):
+        try:
+            with translated(self.names):
+                await self._make_missing(wanted)
+                await self._say_differences(wanted)
+        except TransientFailure as error:
+            why = await why_refused(self._connection)
+            raise TransientFailure(f"{error}; {why}" if why else str(error)) from None
+
+    async def _make_missing(self, wanted: Mapping[str, Topic]) -> None:
+        found = await self._partition_counts(wanted)
+        missing = {name: topic for name, topic in wanted.items() if not found[name]}
+        if missing:
+            await self._create(missing)
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while not all(found.values()):  # a broker answers creation before it knows the new partitions
+            if time.monotonic() > deadline:
+                raise TransientFailure(f"topics were created but are not there: {', '.join(missing)}")
+            await asyncio.sleep(0.05)
             found = await self._partition_counts(wanted)
-            missing = {name: topic for name, topic in wanted.items() if not found[name]}
-            if missing:
-                await self._create(missing)
-            deadline = time.monotonic() + CONNECT_TIMEOUT_S
-            while not all(found.values()):  # a broker answers creation before it knows the new partitions
-                if time.monotonic() > deadline:
-                    raise TransientFailure(f"topics were created but are not there: {', '.join(missing)}")
-                await asyncio.sleep(0.05)
-                found = await self._partition_counts(wanted)
         wrong = [
-            f"{name} has {found[name]} partitions, not {topic.partitions}"
+            f"topic {name} has {found[name]} partitions, not {topic.partitions}"
             for name, topic in wanted.items()
             if found[name] != topic.partitions
         ]
         if wrong:
-            raise ValueError("; ".join(wrong))
+            raise ValueError(
+                f"{'; '.join(wrong)}. Keys stand in partitions by their number, so it cannot be changed: "
+                "delete the topic if nothing in it is needed, or take another PAPERLOG_PREFIX"
+            )
 
     async def _create(self, wanted: Mapping[str, Topic]) -> None:
         new = [
@@ -367,14 +394,43 @@ class KafkaLog:
         admin = await self._started_admin()
         response = await admin.create_topics(new)
         for name, code, *message in response.topic_errors:
+            if code in _NO_RIGHT:
+                raise TransientFailure(
+                    f"topic {name} is not there (or may not be seen), and may not be made; {_RIGHTS}"
+                )
             if code not in (0, TopicAlreadyExistsError.errno):  # another process was faster
                 raise TransientFailure(f"topic {name}: error {code} {message}")
 
-    async def _partition_counts(self, names: Iterable[str]) -> dict[str, int]:
-        """0 where a topic is not there."""
+    async def _say_differences(self, wanted: Mapping[str, Topic]) -> None:
         admin = await self._started_admin()
+        asked = [
+            ConfigResource(ConfigResourceType.TOPIC, name, topic.config) for name, topic in wanted.items()
+        ]
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            described = await admin.describe_topics(list(names))
+            answers = await admin.describe_configs(asked)
+        for code, _, _, name, entries in (one for answer in answers for one in answer.resources):
+            if code:
+                _logger.warning("topic.settings_not_seen", topic=name, code=code, why=_RIGHTS)
+                continue
+            topic, found = wanted[name], {setting: str(value) for setting, value, *_ in entries}
+            for setting, cost in topic.differences(found).items():
+                _logger.warning(
+                    "topic.settings_differ",
+                    topic=name,
+                    setting=setting,
+                    found=found[setting],
+                    ours=topic.config[setting],
+                    why=cost,
+                    action="none was taken",
+                )
+
+    async def _partition_counts(self, names: Iterable[str]) -> dict[str, int]:
+        """0 where a topic is not there; asking must not make it, as the admin client's own question would."""
+        admin = await self._started_admin()
+        request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            answer = await admin._send_request(request)  # noqa: SLF001 - describe_topics cannot be told
+        described = answer.to_object()["topics"]
         return {one["topic"]: len(one["partitions"]) for one in described}
 
     async def _started_admin(self) -> AIOKafkaAdminClient:

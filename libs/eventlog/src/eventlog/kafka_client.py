@@ -6,7 +6,6 @@ would wait for an absent broker for ever. This module knows nothing of what is w
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from aiokafka.errors import (
 from eventlog.errors import Fenced, RecordGone, TransientFailure, UnprocessableRecord
 from eventlog.log import Record
 from eventlog.settings import ServiceSettings
+from eventlog.tls import authorities, own_certificate
 from eventlog.topics import RECORD_BYTES_MAX, Names
 
 CONNECT_TIMEOUT_S = 15.0
@@ -56,9 +56,15 @@ def connection(settings: ServiceSettings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
     }
-    if "SSL" in settings.kafka_security_protocol.replace("SASL", ""):
-        cafile = settings.kafka_ssl_cafile
-        out["ssl_context"] = ssl.create_default_context(cafile=str(cafile) if cafile else None)
+    if settings.kafka_security_protocol.endswith("SSL"):
+        out["ssl_context"] = context = authorities(settings.kafka_ssl_truststore_location)
+        if settings.kafka_ssl_keystore_location is not None:
+            own_certificate(
+                context,
+                settings.kafka_ssl_keystore_location,
+                key=settings.kafka_ssl_keystore_key_file,
+                password=settings.kafka_ssl_key_password,
+            )
     if settings.kafka_security_protocol.startswith("SASL"):
         out["sasl_mechanism"] = settings.kafka_sasl_mechanism
         out["sasl_plain_username"] = settings.kafka_sasl_username

@@ -2,8 +2,8 @@
 
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from eventlog.avro import Schema, schemas_dir
 
@@ -29,6 +29,8 @@ class Topic:
     partitions: int
     retention_ms: int
     events: tuple[str, ...]
+    writers: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, str]:
@@ -39,6 +41,23 @@ class Topic:
             "max.message.bytes": str(BATCH_BYTES_MAX),
             "message.timestamp.type": "CreateTime",
         }
+
+    def differences(self, found: Mapping[str, str]) -> dict[str, str]:
+        """By setting that has another value than ours, what that may cost."""
+        return {
+            setting: _COSTS[setting]
+            for setting, wanted in self.config.items()
+            if setting in found and found[setting] != wanted
+        }
+
+
+_COSTS = {
+    "cleanup.policy": "anything but delete removes records that are still needed",
+    "retention.ms": "a shorter time than ours takes records that a replay, a resume or another model needs",
+    "retention.bytes": "the oldest records are deleted when the topic grows to this size",
+    "max.message.bytes": "what is larger than this is refused by the brokers",
+    "message.timestamp.type": "times of records are the brokers'",
+}
 
 
 def topic_table() -> dict[str, Topic]:
@@ -51,9 +70,18 @@ def topic_table() -> dict[str, Topic]:
             partitions=row["partitions"],
             retention_ms=row["retention_days"] * _DAY_MS if row["retention_days"] > 0 else -1,
             events=tuple(row["events"]),
+            writers=tuple(row["writers"]),
+            readers=tuple(row["readers"]),
         )
         for name, row in rows.items()
     }
+
+
+def topics_of(service: str, group: str) -> list[Topic]:
+    """What a service writes or reads, and no more: with rights of its own it sees nothing else. Its dead letters last."""
+    table = topic_table()
+    letters = replace(table.pop(DLQ), name=f"{group}-{DLQ}")
+    return [*(one for one in table.values() if service in (*one.writers, *one.readers)), letters]
 
 
 @dataclass(frozen=True, slots=True)

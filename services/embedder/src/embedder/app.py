@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import sys
 import uuid
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from eventlog.kafka import KafkaLog
 from eventlog.logs import Logger, configure
 from eventlog.settings import load
 from eventlog.spaces import Space
-from eventlog.topics import CHUNKS, DLQ, EMBEDDINGS, IMPORTS, Topic, topic_table
+from eventlog.topics import CHUNKS, EMBEDDINGS, IMPORTS, topics_of
 
 logger = Logger("embedder")
 
@@ -77,17 +76,11 @@ def build_model(settings: EmbedderSettings) -> Model:
             return LocalModel(space)
 
 
-def _topics(group: str) -> list[Topic]:
-    table = topic_table()
-    letters = replace(table.pop(DLQ), name=f"{group}-{DLQ}")
-    return [*table.values(), letters]
-
-
 async def _make_topics(log: KafkaLog, group: str) -> None:
     """Waits for the brokers; raises WrongSetting where partition counts differ, for ours are the ones read."""
     while True:
         try:
-            await log.ensure_topics(_topics(group))
+            await log.ensure_topics(topics_of("embedder", group))
             chunks, embeddings = await log.partitions(CHUNKS), await log.partitions(EMBEDDINGS)
         except TransientFailure as failure:
             logger.warning("log.unavailable", why=failure)

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,10 +24,10 @@ from eventlog.kafka import KafkaLog
 from eventlog.log import TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import load
-from eventlog.topics import DLQ, EMBEDDINGS, IMPORTS, topic_table
+from eventlog.topics import topic_table, topics_of
 from graph_writer.apply import Applier
 from graph_writer.consumer import Reading
-from graph_writer.dead_letters import GROUP, TOPIC, DeadLetters
+from graph_writer.dead_letters import GROUP, DeadLetters
 from graph_writer.health import Health
 from graph_writer.opened import TOPICS, OpenedStore
 from graph_writer.patience import Patience
@@ -45,6 +44,10 @@ from graph_writer.writer import Writer
 _log = Logger("graph_writer.app")
 _LOCK_POLL_S = 0.2
 _RETRY_S = 0.5
+
+
+class WrongSetting(Exception):  # noqa: N818 - it says what the operator has to look at
+    """Only the log could prove it wrong."""
 
 
 def crash(error: BaseException) -> NoReturn:
@@ -73,17 +76,17 @@ def guarded(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
 
 
 async def open_log(settings: Settings, health: Health) -> KafkaLog:
-    """Waits for the broker; makes the topics that are missing."""
+    """Waits for the broker; makes the topics that are missing. Raises WrongSetting where one cannot be used."""
     log = KafkaLog(settings)
-    table = topic_table()
-    topics = [table[IMPORTS], table[EMBEDDINGS], replace(table[DLQ], name=TOPIC)]
     while True:
         try:
-            await log.ensure_topics(topics)
+            await log.ensure_topics(topics_of(GROUP, GROUP))
         except TransientFailure as error:
             health.add("log_down")
             _log.warning("log.away", error=error)
             await asyncio.sleep(_RETRY_S)
+        except ValueError as error:
+            raise WrongSetting(str(error)) from None
         else:
             health.remove("log_down")
             return log
@@ -247,6 +250,10 @@ def main() -> None:
         process.run(run(settings))
     except StoreMismatch as error:
         _log.error("store.refused", reason=error)
+        logs_flush()
+        os._exit(2)
+    except WrongSetting as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the operator at the terminal
         logs_flush()
         os._exit(2)
     except BaseException as error:  # noqa: BLE001 - the next process starts from the store

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -22,9 +21,9 @@ from eventlog.kafka import KafkaLog
 from eventlog.log import Log, Position, Writer
 from eventlog.logs import Logger, configure
 from eventlog.settings import load
-from eventlog.topics import DLQ, IMPORT_REQUESTS, Topic, topic_table
+from eventlog.topics import IMPORT_REQUESTS, topics_of
 from ingest.blobs import Blobs, open_blobs
-from ingest.dead_letters import TOPIC as DEAD_LETTERS
+from ingest.dead_letters import GROUP
 from ingest.fold import Fold
 from ingest.http import HttpParts, build_app
 from ingest.leader import Leader
@@ -85,17 +84,11 @@ class Validator:
             return await self._parser.validate(files=files, kind=source.kind)
 
 
-def _topics() -> list[Topic]:
-    table = topic_table()
-    letters = replace(table.pop(DLQ), name=DEAD_LETTERS)
-    return [*table.values(), letters]
-
-
 async def _make_topics(log: KafkaLog) -> None:
     """Waits for the brokers; raises ValueError where a topic has another number of partitions."""
     while True:
         try:
-            await log.ensure_topics(_topics())
+            await log.ensure_topics(topics_of(GROUP, GROUP))
         except TransientFailure as failure:
             logger.warning("log.unavailable", why=failure)
             await asyncio.sleep(START_RETRY_S)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import Field, SecretStr
+from tests.integration.secured_kafka import KEY_PASSWORD, Certificates
 
 from eventlog.kafka_client import connection
 from eventlog.settings import ServiceSettings, load
@@ -25,6 +26,7 @@ class Settings(ServiceSettings):
 def environment(monkeypatch: pytest.MonkeyPatch):
     for name in [one.validation_alias for one in Settings.model_fields.values()]:
         monkeypatch.delenv(str(name), raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
     monkeypatch.setattr(sys, "argv", ["service"])
 
     def put(**more: str) -> None:
@@ -80,9 +82,11 @@ def test_missing_settings_are_named_and_an_empty_one_is_missing(environment, cap
     assert sorted(wrong(capsys)) == ["KAFKA_BOOTSTRAP_SERVERS", "PAPERLOG_HTTP_PORT"]
 
 
-def test_sasl_needs_a_user(environment, capsys):
+def test_sasl_needs_a_user_and_a_password(environment, capsys):
     environment(KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_PASSWORD="hidden-word")
     assert wrong(capsys) == ["KAFKA_SASL_USERNAME"]
+    environment(KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_USERNAME="user", KAFKA_SASL_PASSWORD="")
+    assert wrong(capsys) == ["KAFKA_SASL_PASSWORD"]
 
 
 @pytest.mark.parametrize("servers", ["a:1", "127.0.0.1:9092", "[::1]:9092", "a:1,b:2"])
@@ -140,6 +144,106 @@ def test_with_sasl_and_tls_the_clients_are_told_so(environment):
     assert (options["sasl_mechanism"], options["sasl_plain_username"]) == ("SCRAM-SHA-512", "user")
     assert options["sasl_plain_password"] == "hidden-word"
     assert options["ssl_context"].check_hostname
+
+
+# --- secrets in files
+
+
+def test_every_secret_may_stand_in_a_file_and_the_end_of_its_line_is_not_part_of_it(environment, tmp_path):
+    files = {name: tmp_path / name for name in ("KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD", "API_KEY")}
+    for name, path in files.items():
+        path.write_text(f" of {name}\r\n")
+    environment(**{f"{name}_FILE": str(path) for name, path in files.items()})
+    settings = load(Settings)
+    assert settings.kafka_sasl_password.get_secret_value() == " of KAFKA_SASL_PASSWORD"
+    assert settings.kafka_ssl_key_password.get_secret_value() == " of KAFKA_SSL_KEY_PASSWORD"
+    assert settings.api_key.get_secret_value() == " of API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is empty"), (b"\n", "is empty"), (b"x" * 65_537, "more than 65536"), (b"\xff", "UTF-8"), (None, "cannot be read")],
+)  # fmt: skip
+def test_a_file_without_a_usable_secret_is_named_once_and_not_shown(
+    environment, capsys, tmp_path, content, said
+):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    environment(
+        KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_USERNAME="user", KAFKA_SASL_PASSWORD_FILE=str(path)
+    )
+    with pytest.raises(SystemExit) as caught:
+        load(Settings)
+    assert caught.value.code == 2
+    head, line = capsys.readouterr().err.splitlines()
+    assert head == "1 wrong setting(s):"
+    assert line.startswith(f"  KAFKA_SASL_PASSWORD_FILE: {path}")
+    assert said in line
+
+
+def test_a_secret_given_twice_is_refused(environment, capsys, tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("hidden-word")
+    environment(API_KEY="hidden-key", API_KEY_FILE=str(path), PAPERLOG_HTTP_PORT="no-port")
+    assert sorted(wrong(capsys)) == ["API_KEY_FILE", "PAPERLOG_HTTP_PORT"]
+
+
+# --- certificates
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates") / "made")
+
+
+def refused(environment, capsys, **given: object) -> str:
+    environment(KAFKA_SECURITY_PROTOCOL="SSL", **{name: str(value) for name, value in given.items()})
+    with pytest.raises(SystemExit):
+        load(Settings)
+    head, line = capsys.readouterr().err.splitlines()
+    assert head == "1 wrong setting(s):"
+    assert "hidden" not in line
+    return line.strip()
+
+
+def test_our_certificate_is_taken_with_its_key_in_one_file_or_two_encrypted_or_not(
+    environment, made, tmp_path
+):
+    plain, locked = made.issue("plain"), made.issue("locked", password=KEY_PASSWORD)
+    text = plain.read_text()
+    at = text.index("-----BEGIN PRIVATE KEY")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate.write_text(text[:at])
+    key.write_text(text[at:])
+    for given in (
+        {"KAFKA_SSL_KEYSTORE_LOCATION": plain},
+        {"KAFKA_SSL_KEYSTORE_LOCATION": certificate, "KAFKA_SSL_KEYSTORE_KEY_FILE": key},
+        {"KAFKA_SSL_KEYSTORE_LOCATION": locked, "KAFKA_SSL_KEY_PASSWORD": KEY_PASSWORD},
+    ):
+        names = ("KAFKA_SSL_KEYSTORE_LOCATION", "KAFKA_SSL_KEYSTORE_KEY_FILE", "KAFKA_SSL_KEY_PASSWORD")
+        environment(KAFKA_SECURITY_PROTOCOL="SSL", **{name: str(given.get(name, "")) for name in names})
+        assert connection(load(Settings))["ssl_context"].check_hostname
+
+
+def test_a_certificate_that_cannot_be_used_is_said_with_what_to_do(environment, capsys, made, tmp_path):
+    plain, locked = made.issue("one"), made.issue("two", password=KEY_PASSWORD)
+    store, nothing = "KAFKA_SSL_KEYSTORE_LOCATION", {"KAFKA_SSL_KEY_PASSWORD": ""}
+    assert refused(environment, capsys, **{store: locked, **nothing}).endswith(
+        "is encrypted: set KAFKA_SSL_KEY_PASSWORD or KAFKA_SSL_KEY_PASSWORD_FILE"
+    )
+    said = refused(environment, capsys, **{store: locked, "KAFKA_SSL_KEY_PASSWORD": "another-hidden-word"})
+    assert said.startswith(f"{store}: KAFKA_SSL_KEY_PASSWORD does not open the private key")
+    said = refused(
+        environment, capsys, **{store: plain, "KAFKA_SSL_KEYSTORE_KEY_FILE": made.broker, **nothing}
+    )
+    assert "is not that of the first certificate" in said
+    jks = tmp_path / "client.jks"
+    jks.write_bytes(bytes.fromhex("feedfeed") + b"\0" * 60)
+    for name in (store, "KAFKA_SSL_TRUSTSTORE_LOCATION"):
+        said = refused(environment, capsys, **{store: "", "KAFKA_SSL_KEYSTORE_KEY_FILE": "", name: jks})
+        assert said.startswith(name)
+        assert "keytool" in said
 
 
 def test_a_process_with_wrong_settings_ends_with_code_2():

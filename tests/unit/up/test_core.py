@@ -1,5 +1,7 @@
+import pytest
+
 from eventlog.spaces import parse_space
-from paperlog.up.core import RestartPolicy, child_env, missing_key, plan_embedders
+from paperlog.up.core import RestartPolicy, child_env, missing_key, plan_embedders, store_settings
 
 LOCAL, OPENAI, COHERE = (
     parse_space(name) for name in ("local", "openai/text-embedding-3-small", "cohere/embed-v4.0")
@@ -55,3 +57,24 @@ def test_only_an_embedder_sees_a_key_and_only_its_own():
 
 def test_what_the_stack_sets_wins_over_what_the_caller_has_set():
     assert child_env({"PAPERLOG_STORE": "qdrant"}, {"PAPERLOG_STORE": "edge"})["PAPERLOG_STORE"] == "edge"
+
+
+def test_a_key_in_a_file_is_a_key():
+    assert missing_key(OPENAI, {"OPENAI_API_KEY_FILE": "key"}) is None
+
+
+def test_the_graph_writer_is_told_of_the_embedded_store_or_of_the_callers_server():
+    assert store_settings({}, "folder")["PAPERLOG_STORE_DIR"] == "folder"
+    environ = {"PAPERLOG_STORE": "qdrant", "QDRANT_URL": "http://a:1", "QDRANT_API_KEY": "k", "OTHER": "x"}
+    told = store_settings(environ, "folder")
+    assert told == {name: value for name, value in environ.items() if name != "OTHER"}
+    assert child_env(environ, told)["QDRANT_API_KEY"] == "k"
+    assert "QDRANT_API_KEY" not in child_env(environ, {}), "the others see no key"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("qdrant", "needs QDRANT_URL"), ("redis", "neither edge nor qdrant")]
+)
+def test_a_store_that_cannot_be_used_is_refused_before_anything_is_started(kind, said):
+    with pytest.raises(ValueError, match=said):
+        store_settings({"PAPERLOG_STORE": kind}, "folder")

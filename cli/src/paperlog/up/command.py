@@ -57,7 +57,7 @@ def up(
     try:
         space = _usable_space(embedding, environ)
         with _folder_held(data) as folder:
-            stack = Stack(folder, _usable_port(port), space, environ, say, argv_of)
+            stack = _usable_stack(folder, _usable_port(port), space, environ, argv_of)
             return _run(stack, on_ready)
     except RefusedError as refused:
         say(str(refused))
@@ -77,6 +77,15 @@ def _usable_space(embedding: str, environ: Mapping[str, str]) -> Space:
             f"--embedding {embedding} needs {key} in the environment", exit_code=WRONG_SETTINGS
         )
     return space
+
+
+def _usable_stack(
+    folder: Path, port: int, space: Space, environ: Mapping[str, str], argv_of: Callable[[str], Sequence[str]]
+) -> Stack:
+    try:
+        return Stack(folder, port, space, environ, say, argv_of)
+    except ValueError as error:
+        raise RefusedError(str(error), exit_code=WRONG_SETTINGS) from error
 
 
 def _usable_port(port: int) -> int:

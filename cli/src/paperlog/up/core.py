@@ -49,9 +49,30 @@ class EmbedderPlan:
 def missing_key(space: Space, environ: Mapping[str, str]) -> str | None:
     """The variable that this space's provider needs and the environment has not."""
     settings = _SETTINGS_OF_PROVIDER[space.provider]
-    if not settings or any(environ.get(name) for name in settings):
+    if not settings or any(environ.get(name) for name in (*settings, f"{settings[0]}_FILE")):
         return None
     return settings[0]
+
+
+def store_settings(environ: Mapping[str, str], folder: str) -> dict[str, str]:
+    """What the graph-writer is told of its store: the embedded one in `folder`, or the caller's Qdrant server.
+
+    Raises ValueError that says what is missing.
+    """
+    kind = environ.get("PAPERLOG_STORE") or "edge"
+    if kind == "qdrant":
+        if not environ.get("QDRANT_URL"):
+            raise ValueError("PAPERLOG_STORE=qdrant needs QDRANT_URL, the address of the server")
+        names = ("QDRANT_URL", "QDRANT_API_KEY", "QDRANT_API_KEY_FILE")
+        return {"PAPERLOG_STORE": kind, **{name: environ[name] for name in names if environ.get(name)}}
+    if kind != "edge":
+        raise ValueError(f"PAPERLOG_STORE={kind} is neither edge nor qdrant")
+    return {
+        "PAPERLOG_STORE": kind,
+        "PAPERLOG_STORE_DIR": folder,
+        # With these the allocator gives back what sealing the store has used.
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+    }
 
 
 def plan_embedders(

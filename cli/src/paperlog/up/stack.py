@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eventlog.spaces import Space
-from paperlog.up.core import child_env, plan_embedders
+from paperlog.up.core import child_env, plan_embedders, store_settings
 from paperlog.up.kafka import STOP_S_MAX, EmbeddedKafka
 from paperlog.up.processes import Child, free_port
 from paperlog.up.supervisor import Supervisor, Unit, write_json
@@ -33,10 +33,16 @@ class Stack:
     say: Callable[[str], None]
     argv_of: Callable[[str], Sequence[str]] = python_modules
     """The program of a module (`ingest`, `embedder`, `graph_writer`); tests put others in their place."""
+    store: Mapping[str, str] = field(init=False)
+    """What the graph-writer is told of its store."""
     _kafka: EmbeddedKafka = field(init=False)
     _ports: dict[str, int] = field(default_factory=dict)
     _embedders: dict[Space, str] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the environment names a store that cannot be used."""
+        self.store = store_settings(self.environ, str(self.data / "store"))
 
     @property
     def http(self) -> str:
@@ -77,12 +83,7 @@ class Stack:
             self._service(
                 "graph-writer",
                 module="graph_writer",
-                own={
-                    "PAPERLOG_STORE": "edge",
-                    "PAPERLOG_STORE_DIR": str(self.data / "store"),
-                    # With these the allocator gives back what sealing the store has used.
-                    "MALLOC_MMAP_THRESHOLD_": "65536",
-                },
+                own=self.store,
             )
         )
 
@@ -141,7 +142,10 @@ class Stack:
         def spawn() -> Child:
             common = {
                 "KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap,
-                "PAPERLOG_PREFIX": "",
+                # A Qdrant server may be shared by several stacks, which are told apart by their prefixes.
+                "PAPERLOG_PREFIX": self.environ.get("PAPERLOG_PREFIX", "")
+                if "QDRANT_URL" in self.store
+                else "",
                 # One process of each kind: as a static member of its group it comes back without a rebalance.
                 "PAPERLOG_INSTANCE": "1",
                 "PAPERLOG_HTTP_HOST": HOST,

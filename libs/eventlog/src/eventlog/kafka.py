@@ -361,7 +361,7 @@ class KafkaLog:
                 await self._say_differences(wanted)
         except TransientFailure as error:
             why = await why_refused(self._connection)
-            raise TransientFailure(f"{error}; {why}" if why else str(error)) from None
+            raise TransientFailure(why or str(error)) from None
 
     async def _make_missing(self, wanted: Mapping[str, Topic]) -> None:
         found = await self._partition_counts(wanted)

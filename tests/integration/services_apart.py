@@ -53,7 +53,11 @@ class Apart:
     def said(self) -> str:
         return "".join(one.log_text for one in self.services)
 
-    def command(self, *arguments: str) -> str:
+    def import_library(self, project: str) -> str:
+        """Waits until it is complete; one of its files is damaged, which is said by the exit code."""
+        return self.command("import", str(LIBRARY), "--project", project, "--wait", exit_code=3).strip()
+
+    def command(self, *arguments: str, exit_code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "paperlog.main", *arguments],
             capture_output=True,
@@ -62,7 +66,7 @@ class Apart:
             env={**os.environ, "PAPERLOG_URL": self.ingest.url, "NO_COLOR": "1"},
             check=False,
         )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}\n{self.said[-6000:]}"
+        assert done.returncode == exit_code, f"{arguments}: {done.stdout}\n{done.stderr}\n{self.said[-6000:]}"
         return done.stdout
 
 

@@ -11,7 +11,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
 from tests.integration.embedder_process import until
 from tests.integration.kafka_rights import RUNBOOK, derived, documented, grant
 from tests.integration.secured_kafka import KEY_PASSWORD, PASSWORD, Certificates, SecuredKafka
-from tests.integration.services_apart import LIBRARY, GraphWriter, apart
+from tests.integration.services_apart import GraphWriter, apart
 
 from eventlog.errors import TransientFailure
 from eventlog.kafka import KafkaLog
@@ -87,7 +87,7 @@ async def test_a_library_goes_in_over_tls_and_scram_with_exactly_the_rights_that
         return {**where, **authority, **by}
 
     async with apart(tmp_path / "stack", kafka_of) as stack:
-        import_id = stack.command("import", str(LIBRARY), "--project", "Safe", "--wait").strip()
+        import_id = stack.import_library("Safe")
         stack.command("verify", import_id)
         assert "nap" in stack.command("search", "does a nap help memory", "--project", "Safe", "--json")
         assert "AuthorizationFailed" not in stack.said
@@ -126,7 +126,7 @@ async def test_a_library_goes_in_over_mutual_tls_into_topics_that_somebody_else_
         }
 
     async with apart(tmp_path / "stack", kafka_of) as stack:
-        import_id = stack.command("import", str(LIBRARY), "--project", "Mutual", "--wait").strip()
+        import_id = stack.import_library("Mutual")
         stack.command("verify", import_id)
         assert "AuthorizationFailed" not in stack.said
         assert KEY_PASSWORD not in stack.said

@@ -134,7 +134,13 @@ async def open_store(settings: Settings, log: KafkaLog, health: Health) -> Opene
         else:
             health.remove("store_down")
             break
-    await opened.check_log(log)
+    try:
+        await opened.check_log(log)
+    except StoreMismatch as error:
+        raise StoreMismatch(
+            f"{error}: the collections under this prefix on the Qdrant server were filled from another log. "
+            "Take another PAPERLOG_PREFIX, or delete them: they are filled again from this log"
+        ) from None
     return opened
 
 

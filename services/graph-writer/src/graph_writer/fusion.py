@@ -22,11 +22,12 @@ class Ranked:
 
 
 def fuse(lists: Mapping[str, Sequence[tuple[UUID, float]]]) -> list[Ranked]:
-    """Best first; one list alone keeps its own scores and order."""
+    """Best first, and of equal ones the lower id, whichever store was asked; one list alone keeps its own scores."""
     filled = {name: found for name, found in lists.items() if found}
     if len(filled) == 1:
         ((name, found),) = filled.items()
-        return [Ranked(id=id_, score=score, found_by=(name,)) for id_, score in found]
+        best_first = sorted(found, key=lambda one: (-one[1], str(one[0])))
+        return [Ranked(id=id_, score=score, found_by=(name,)) for id_, score in best_first]
     scores: dict[UUID, float] = {}
     by: dict[UUID, tuple[str, ...]] = {}
     for name, found in filled.items():

@@ -9,7 +9,7 @@ from uuid import UUID
 import qdrant_edge as edge
 
 PAGE = 500
-_BOOKKEEPING = {"position", "settings", "store", "collection", "dead_letters"}
+BOOKKEEPING = {"position", "settings", "store", "collection", "dead_letters"}
 
 
 def read_collection(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -22,7 +22,7 @@ def read_collection(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
             records, after = shard.scroll(request)
             for record in records:
                 payload = dict(record.payload or {})
-                if "kind" in payload and payload["kind"] not in _BOOKKEEPING:
+                if "kind" in payload and payload["kind"] not in BOOKKEEPING:
                     digest = hashlib.sha256(repr(sorted((record.vector or {}).items())).encode()).hexdigest()
                     yield str(record.id), payload, digest
             if after is None:

@@ -10,14 +10,13 @@ from tests.e2e.stack import Stack
 
 from eventlog.avro import Schemas, schemas_dir
 
-_VOLATILE = {"revision", "attempt", "store_id", "marks"}
+VOLATILE = {"revision", "attempt", "store_id", "marks"}
 
 
-def completed_events(stack: Stack, import_id: str) -> list[Any]:
+def completed_events(stack: Stack, import_id: str, prefix: str = "") -> list[Any]:
+    topic = f"{prefix}-imports" if prefix else "imports"
     return [
-        event
-        for event in read_topic(stack, "imports", "ImportCompleted")
-        if str(event.import_id) == import_id
+        event for event in read_topic(stack, topic, "ImportCompleted") if str(event.import_id) == import_id
     ]
 
 
@@ -55,7 +54,7 @@ def store_points(data: Path) -> dict[str, dict[str, tuple[str, str]]]:
     return {
         folder.name: {
             id_: (
-                json.dumps({k: v for k, v in payload.items() if k not in _VOLATILE}, sort_keys=True),
+                json.dumps({k: v for k, v in payload.items() if k not in VOLATILE}, sort_keys=True),
                 vector,
             )
             for id_, payload, vector in read_collection(folder)

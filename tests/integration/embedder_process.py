@@ -244,6 +244,12 @@ class Embedder:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(10)
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it lives."""
+        assert self._process is not None
+        return self._process.poll()
+
     def wait(self, timeout_s: float) -> int:
         assert self._process is not None
         return self._process.wait(timeout_s)

@@ -1,4 +1,4 @@
-"""Certificates of the brokers' authorities and of our own, from PEM files (docs/decisions/0010).
+"""Certificates of the brokers' authorities and of our own, from PEM files (docs/decisions/0012).
 
 Whatever is wrong with a file is a ValueError that says what to do; neither a key nor its password is ever in it.
 """

@@ -1,11 +1,13 @@
 """What the adapter makes of a Qdrant server's answers, given in the server's shape over a real socket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from qdrant_client import AsyncQdrantClient
 
 from graph_writer.settings import Settings, StoreKind
 from graph_writer.stores.qdrant import QdrantStore, connect
@@ -104,6 +106,26 @@ async def test_no_server_is_away(unused_tcp_port: int):
     with pytest.raises(StoreAway, match="ConnectError"):
         await store.open(GRAPH)
     await store.close()
+
+
+async def test_a_server_that_takes_the_call_and_says_nothing_is_away(unused_tcp_port: int):
+    released = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", unused_tcp_port)
+    client = AsyncQdrantClient(
+        url=f"http://127.0.0.1:{unused_tcp_port}", timeout=1, check_compatibility=False
+    )
+    store = QdrantStore(client)
+    with pytest.raises(StoreAway, match="ReadTimeout"):
+        await store.count("graph")
+    await store.close()
+    released.set()
+    silent.close()
+    await silent.wait_closed()
 
 
 async def test_a_server_that_would_ignore_conditions_is_refused():

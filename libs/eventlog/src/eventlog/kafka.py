@@ -65,6 +65,10 @@ _NO_RIGHT = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedErro
 _logger = Logger("eventlog.kafka")
 
 
+class _NoRight(TransientFailure):
+    """The brokers know who we are and do not let us; somebody may grant it."""
+
+
 class _Ack:
     """The acknowledgement of one record; cancelling the wait for it does not unsend the record."""
 
@@ -359,6 +363,8 @@ class KafkaLog:
             with translated(self.names):
                 await self._make_missing(wanted)
                 await self._say_differences(wanted)
+        except _NoRight:
+            raise
         except TransientFailure as error:
             why = await why_refused(self._connection)
             raise TransientFailure(why or str(error)) from None
@@ -395,7 +401,7 @@ class KafkaLog:
         response = await admin.create_topics(new)
         for name, code, *message in response.topic_errors:
             if code in _NO_RIGHT:
-                raise TransientFailure(
+                raise _NoRight(
                     f"topic {name} is not there (or may not be seen), and may not be made; {_RIGHTS}"
                 )
             if code not in (0, TopicAlreadyExistsError.errno):  # another process was faster

@@ -6,7 +6,7 @@ come in; then the same of the addresses that the brokers give themselves. Decide
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors
@@ -22,18 +22,20 @@ Address = tuple[str, int]
 
 
 async def why_refused(connection: Mapping[str, Any]) -> str:
-    """One sentence for the first address with something to say; empty where all of them answer."""
+    """What each address has to say against us; empty where they answer. One that answers makes up for the others given."""
     given = [_address(one) for one in connection["bootstrap_servers"]][:_ADDRESSES_MAX]
-    told: set[Address] = set()
-    reasons = []
-    for address in given:
-        found = await _asked(connection, address)
-        reasons += [found] if isinstance(found, str) else []
-        told |= found if isinstance(found, set) else set()
-    for address in sorted(told - set(given))[:_ADDRESSES_MAX]:
-        found = await _asked(connection, address)
-        reasons += [f"{found} (the brokers name this address themselves)"] if isinstance(found, str) else []
-    return reasons[0] if reasons else ""
+    answers = await asyncio.gather(*(_asked(connection, one) for one in given))
+    brokers = [one for one in answers if not isinstance(one, str)]
+    if not brokers:
+        return _joined(answers)
+    told = set[Address]().union(*brokers)
+    others = sorted(told - set(given))[:_ADDRESSES_MAX]
+    why = _joined(await asyncio.gather(*(_asked(connection, one) for one in others)))
+    return f"{why} (the brokers name this address themselves)" if why else ""
+
+
+def _joined(answers: Iterable[set[Address] | str]) -> str:
+    return "; ".join(one for one in answers if isinstance(one, str))
 
 
 def _address(server: str) -> Address:
@@ -84,7 +86,8 @@ def _said(error: BaseException, connection: Mapping[str, Any], at: str) -> str:
                 return f"{at} does not answer within {ASKED_S_MAX:.0f} s"
             case _:
                 pass
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | ConnectionResetError):
+    is_closed = isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError)
+    if isinstance(error, OSError) and not is_closed:
         return f"{at} cannot be reached: {error.strerror or error}"
     return (
         f"{at} closes the connection without a word: look at KAFKA_SECURITY_PROTOCOL ({protocol}) and the port, "

@@ -217,41 +217,45 @@ def test_a_server_whose_collections_were_filled_from_another_log_is_refused_with
             second.stop()
 
 
-async def test_two_active_writers_share_the_work_and_the_death_of_one_loses_nothing(
-    tmp_path: Path, kafka: EmbeddedKafka, server: QdrantServer, prefix: str, library: Path
+async def test_two_active_writers_share_the_work_and_deaths_of_one_lose_nothing(
+    tmp_path: Path,
+    kafka: EmbeddedKafka,
+    server: QdrantServer,
+    prefix: str,
+    library: Path,
+    undisturbed: Mapping[str, Any],
 ) -> None:
-    """Beside each other on one server, each restarted when it dies, one of them killed twice in the middle."""
+    """Beside each other on one server, each started again when it dies, one of them killed twice in the middle."""
     store = told(server, prefix)
 
     def kafka_of(_: str) -> Mapping[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "PAPERLOG_PREFIX": prefix}
 
-    async with apart(tmp_path / "one", kafka_of, store) as stack:
-        stack.writer.close()
-        await stack.writer.start()
-        second = GraphWriter(tmp_path / "two", {**kafka_of("graph-writer"), **store})
-        try:
-            await second.start()
-            import_id = json.loads(
-                stack.command("import", str(library), "--project", "Texts", "--no-wait", "--json")
-            )["import_id"]
-            ends = await kept_alive(stack, second, import_id, kills=(0.2, 0.4))
-            stack.command("verify", import_id)
-            served = [one.get("/metrics")[1] for one in (stack.writer, second)]
-            assert all("paperlog_chunks_settled_total" in one for one in served)
-        finally:
-            second.close()
-        two_writers = server.points(prefix)
+    with provider(tmp_path, latency_ms=200) as fake:
+        model = {**fake.env, **SLOW, "PAPERLOG_EMBEDDING": MODEL}
+        async with apart(tmp_path / "one", kafka_of, store, model) as stack:
+            second = GraphWriter(tmp_path / "two", {**kafka_of("graph-writer"), **store})
+            try:
+                await second.start()
+                said = stack.command("import", str(library), "--project", "Texts", "--no-wait", "--json")
+                import_id = json.loads(said)["import_id"]
+                ends = await kept_alive(stack, second, import_id, kills=(0.2, 0.4))
+                for one in (stack.writer, second):
+                    await one.until_ready()
+                stack.command("verify", import_id)
+                settled = [settled_by(one) for one in (stack.writer, second)]
+            finally:
+                second.close()
+            assert server.points(prefix) == undisturbed["points"], stack.said[-3000:]
+        check_billed(fake, undisturbed["texts"], deaths=0)
+    assert all(count > 0 for count in settled), f"both take part: {settled}"
     assert set(ends) <= {70}, "crash-only: whatever was unexpected, the next process starts from the store"
-    alone = f"{prefix}-alone"
+    assert len(ends) <= 4, f"ended by themselves: {ends}"
 
-    def kafka_alone(_: str) -> Mapping[str, str]:
-        return {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "PAPERLOG_PREFIX": alone}
 
-    async with apart(tmp_path / "alone", kafka_alone, told(server, alone)) as stack:
-        stack.command("import", str(library), "--project", "Texts", "--wait")
-        assert server.points(alone) == two_writers
-    server.drop(alone)
+def settled_by(writer: GraphWriter) -> int:
+    line = next(one for one in writer.get("/metrics")[1].splitlines() if "chunks_settled_total" in one)
+    return int(line.split()[-1])
 
 
 async def kept_alive(
@@ -264,6 +268,7 @@ async def kept_alive(
         while True:
             status = stack.ingest.get(f"/api/imports/{import_id}")[1]
             if status.get("state") == "completed":
+                assert not waiting, f"the import was over before {waiting}"
                 return ends
             if waiting and status.get("progress", 0) >= waiting[0]:
                 waiting.pop(0)

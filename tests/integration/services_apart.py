@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.integration.embedder_process import Embedder
 
-from eventlog.spaces import DEFAULT_SPACE
+from eventlog.spaces import DEFAULT_SPACE, parse_space
 
 LIBRARY = Path(__file__).parents[2] / "examples" / "library"
 
@@ -26,22 +26,28 @@ class GraphWriter(Embedder):
 
 
 class Apart:
-    """`kafka_of` says how a service, by its name, reaches the log; `store` is what the graph-writer is told of its store."""
+    """`kafka_of` says how a service, by its name, reaches the log; `store` is what the graph-writer is told of its store,
+    `model` what the embedder is told of its provider.
+    """
 
     def __init__(
         self,
         folder: Path,
         kafka_of: Callable[[str], Mapping[str, str]],
         store: Mapping[str, str] | None = None,
+        model: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self.embedder = Embedder(folder / "embedder", dict(kafka_of("embedder")))
+        model = model or {"PAPERLOG_EMBEDDING": str(DEFAULT_SPACE)}
+        space = str(parse_space(model["PAPERLOG_EMBEDDING"]))
+        self.embedder = Embedder(folder / "embedder", {**kafka_of("embedder"), **model})
         where = store or {"PAPERLOG_STORE_DIR": str(folder / "store")}
         self.writer = GraphWriter(folder / "graph-writer", {**kafka_of("graph-writer"), **where})
         own = {
             "PAPERLOG_BLOBS": str(folder / "blobs"),
             "PAPERLOG_GRAPH_WRITER_URL": self.writer.url,
-            "PAPERLOG_EMBEDDERS": json.dumps({str(DEFAULT_SPACE): self.embedder.url}),
+            "PAPERLOG_EMBEDDERS": json.dumps({space: self.embedder.url}),
+            "PAPERLOG_DEFAULT_SPACE": space,
         }
         self.ingest = Ingest(folder / "ingest", {**kafka_of("ingest"), **own})
 
@@ -72,10 +78,13 @@ class Apart:
 
 @asynccontextmanager
 async def apart(
-    folder: Path, kafka_of: Callable[[str], Mapping[str, str]], store: Mapping[str, str] | None = None
+    folder: Path,
+    kafka_of: Callable[[str], Mapping[str, str]],
+    store: Mapping[str, str] | None = None,
+    model: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Apart]:
     """All three, ready."""
-    stack = Apart(folder, kafka_of, store)
+    stack = Apart(folder, kafka_of, store, model)
     try:
         for one in stack.services:
             one.spawn()

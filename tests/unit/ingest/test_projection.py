@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -459,6 +460,29 @@ def test_what_another_store_settled_is_forgotten_whatever_its_place(told: Told) 
     told.tell(opened(), *completed_story(first=3), replace(opened(("embeddings", 7, 0)), store_id=NEW_STORE))
     assert told.status.chunks.stored == 0
     assert not is_complete(told)
+
+
+def test_a_store_that_is_said_again_to_be_open_takes_nothing_back(told: Told) -> None:
+    """What was settled since stands: who says it again, byte for byte, has not gone back."""
+    first, other = opened(), replace(opened(("embeddings", 0, 0)), store_id=NEW_STORE)
+    told.tell(first, other, opened(("embeddings", 0, 0)), *completed_story(first=5))
+    assert is_complete(told)
+    told.tell(other, first, opened(("embeddings", 0, 0)))
+    assert is_complete(told)
+    told.tell(replace(opened(("embeddings", 0, 0)), occurred_at=NOW + timedelta(seconds=1)))
+    assert not is_complete(told), "this one has gone back"
+
+
+def test_a_resume_that_is_said_again_begins_no_attempt(told: Told) -> None:
+    told.tell(ImportCancelled(**head()), ImportResumed(**head(attempt=2)), sealed(0, 0, attempt=2))
+    told.tell(completed(2), ImportResumed(**head(attempt=2)))
+    assert (told.status.state, told.status.progress) == (State.COMPLETED, 1.0)
+
+
+def test_the_seal_of_an_old_attempt_drops_nothing_of_the_new_one(told: Told) -> None:
+    told.tell(parsed(bib=("t",)), sealed(), ImportCancelled(**head()), ImportResumed(**head(attempt=2)))
+    told.tell(sealed())
+    assert (told.status.documents.parsed, told.status.chunks.total) == (1, 1)
 
 
 def test_a_late_settlement_of_the_former_store_is_not_counted(told: Told) -> None:

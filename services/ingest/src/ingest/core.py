@@ -79,7 +79,7 @@ def evolve(state: Import | None, event: ImportMessage, offset: int) -> Import | 
                 finished_at=event.occurred_at,
                 problem=f"{event.reason}: {event.message}" if event.message else str(event.reason),
             )
-        case ImportResumed():
+        case ImportResumed() if event.attempt > state.attempt:
             return replace(
                 state,
                 state=State.PARSING,

@@ -4,6 +4,7 @@ It says which event goes where. What an event means for an import as a whole sta
 rows of documents and chunks in `chunk_rows`. An import's row is read once and written once in a batch.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -148,6 +149,8 @@ class Folding:
         return self._store_id is None or self._store_id == str(store_id)
 
     def _open_store(self, offset: int, event: StoreOpened) -> None:
+        if not self._is_first_saying(event):
+            return  # Said again it is no opening: what was settled since stands.
         is_other_store = not self._is_open(event.store_id)
         self._store_id = str(event.store_id)
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('store_id', ?)", (self._store_id,))
@@ -163,6 +166,11 @@ class Folding:
         if imports_position is not None:
             changed |= self._chunks.take_back_documents(imports_position)
         self._all_changed(changed, offset)
+
+    def _is_first_saying(self, event: StoreOpened) -> bool:
+        """Two openings may be alike but for their time."""
+        digest = hashlib.sha256(repr(event).encode()).digest()
+        return self._db.execute("INSERT OR IGNORE INTO openings VALUES (?)", (digest,)).rowcount > 0
 
     # --- imports -------------------------------------------------------------------------------------------------
 
@@ -190,10 +198,10 @@ class Folding:
             case DocumentSettled():
                 if self._is_open(event.store_id):
                     self._chunks.settle_document(row.number, event)
-            case ImportSealed():
+            case ImportSealed() if event.attempt == row.state.attempt:
                 self._chunks.drop_undriven(row.number)
                 self._warn(row, event.warnings)
-            case ImportResumed():
+            case ImportResumed() if event.attempt > row.state.attempt:
                 self._resume(row)
             case _:
                 pass  # Its meaning for the import as a whole is core's.

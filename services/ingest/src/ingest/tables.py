@@ -14,7 +14,7 @@ from eventlog.events import ChunkOutcome, Source, SourceFile, SourceKind
 from eventlog.ids import ImportId, ProjectId
 from ingest.state import ChunkCounts, Import, State
 
-VERSION = 5
+VERSION = 6
 """A file of another version is thrown away and folded again."""
 
 OUTCOMES = (ChunkOutcome.STORED, ChunkOutcome.REJECTED, ChunkOutcome.DEAD_LETTERED, ChunkOutcome.SUPERSEDED)
@@ -46,6 +46,7 @@ TABLES = {
     "PRIMARY KEY (document_no, chunk_id)) WITHOUT ROWID",
     # The last settled offset of each partition of `embeddings`, and where a store that just opened goes on there.
     "places": "partition INTEGER PRIMARY KEY, settled_to INTEGER, opened_at INTEGER)",
+    "openings": "event_sha256 BLOB PRIMARY KEY) WITHOUT ROWID",
     "marks": "document_id BLOB, part TEXT, revision INTEGER, PRIMARY KEY (document_id, part)) WITHOUT ROWID",
     "rejections": "number INTEGER PRIMARY KEY, import_no INTEGER, item TEXT, reason TEXT, message TEXT, "
     "UNIQUE (import_no, item))",

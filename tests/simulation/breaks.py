@@ -235,10 +235,18 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
 
 @a_break("a new leader decides before it has folded what the old one said")
 def _no_fold(patch: pytest.MonkeyPatch) -> None:
-    async def folded(*_: Any) -> None:
+    async def catch_up(_: Term) -> None:
         await asyncio.sleep(0)
 
-    patch.setattr(Term, "_folded", folded)
+    patch.setattr(Term, "catch_up", catch_up)
+
+
+@a_break("a leader decides before it has folded what it said itself")
+def _no_fold_of_own(patch: pytest.MonkeyPatch) -> None:
+    async def commit(self: Term, records: Any) -> None:
+        await self._decider.commit(records)
+
+    patch.setattr(Term, "commit", commit)
 
 
 @a_break("a document is listed before its chunks are acknowledged")

@@ -27,6 +27,7 @@ KINDS: Mapping[str, tuple[str, float]] = {
     "garble": ("append", 1.0),
     "refuse commit": ("commit", 0.7),
     "lose commit": ("commit", 1.5),
+    "stop decider": ("commit", 1.0),
     "lose offsets": ("offsets", 1.0),
     "broker away": ("second", 0.7),
     "poison": ("second", 1.0),
@@ -70,7 +71,20 @@ def draw_faults(seed: int, counts: Mapping[tuple[str, str], int]) -> list[Fault]
     faults = [_draw(kind, chance, counts) for kind in kinds]
     # What a process holds and the log has not is lost with it: so it dies then, more often than chance would have it.
     held = [one for one in faults if one.kind in ("slow write", "refuse append") and chance.random() < 0.5]
-    return faults + [replace(one, kind="kill sender", seconds=one.seconds / 2) for one in held]
+    # Who was stopped has not heard what the other decided, and leads at once where the other is dead by then.
+    unheard = [one for one in faults if one.kind == "stop" and one.who in INGEST and chance.random() < 0.5]
+    return [
+        *faults,
+        *(replace(one, kind="kill sender", seconds=one.seconds / 2) for one in held),
+        *(_death_of_the_other(one, chance, counts) for one in unheard),
+    ]
+
+
+def _death_of_the_other(stop: Fault, chance: random.Random, counts: Mapping[tuple[str, str], int]) -> Fault:
+    """About when the one is stopped, or a little later."""
+    death = replace(stop, kind="kill", who=next(one for one in INGEST if one != stop.who))
+    share = stop.at / counts.get(stop.counted, 20)
+    return replace(death, at=max(1, int(share * chance.uniform(0.9, 1.3) * counts.get(death.counted, 20))))
 
 
 def _draw(kind: str, chance: random.Random, counts: Mapping[tuple[str, str], int]) -> Fault:
@@ -81,6 +95,8 @@ def _draw(kind: str, chance: random.Random, counts: Mapping[tuple[str, str], int
         fault = replace(
             fault, who=chance.choice([*INGEST, *EMBEDDERS]), seconds=chance.choice([3.0, 12.0, 20.0])
         )
+    elif kind == "stop decider":
+        fault = replace(fault, seconds=chance.choice([12.0, 20.0]))
     elif kind == "poison":
         fault = replace(fault, who=chance.choice(["import-requests", "imports", "chunks", "embeddings"]))
     elif kind == "broker away":

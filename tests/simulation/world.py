@@ -366,6 +366,8 @@ class _Told:
             if fault.kind == "kill sender":
                 own = contextvars.Context()
                 self._world.loop.call_later(fault.seconds, self._process.die, context=own)
+            elif fault.kind == "stop decider":
+                self._world._stop(self._process, fault.seconds)
         return due
 
 

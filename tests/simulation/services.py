@@ -291,8 +291,8 @@ async def run_graph_writer(
     dead_letters = DeadLetters(
         log=log, names=log.names, sender=sender, opened=opened, clock=clock, health=health
     )
-    await _patiently(dead_letters.open)
     patience = Patience(opened=opened, sender=sender, clock=clock, health=health)
+    await patience.wait_out(dead_letters.open)
     publisher = Publisher(opened=opened, sender=sender, clock=clock, patience=patience)
     applier = Applier(
         opened=opened,

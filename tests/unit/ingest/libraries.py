@@ -118,4 +118,7 @@ def read_now(folder: Path, files: Mapping[str, bytes | Path], kind: SourceKind =
 def validated(
     folder: Path, files: Mapping[str, bytes | Path], kind: SourceKind = SourceKind.AUTO
 ) -> Validation:
-    return asyncio.run(ParserHere().validate(files=local_files(folder / "blobs", files), kind=kind))
+    (folder / "validation").mkdir(exist_ok=True)
+    out = folder / "validation" / "scan.sqlite"
+    out.unlink(missing_ok=True)
+    return asyncio.run(ParserHere().validate(files=local_files(folder / "blobs", files), kind=kind, out=out))

@@ -178,7 +178,8 @@ def _is_alive(pid: int) -> bool:
 
 async def test_a_child_is_ended_with_its_parser(tmp_path: Path) -> None:
     async with Parser() as parser:
-        await parser.validate(files=local_files(tmp_path / "blobs", {"a.txt": WELL}), kind=SourceKind.AUTO)
+        files = local_files(tmp_path / "blobs", {"a.txt": WELL})
+        await parser.validate(files=files, kind=SourceKind.AUTO, out=tmp_path / "scan.sqlite")
         child = parser._process
         assert child is not None
         os.kill(child.pid, 0)

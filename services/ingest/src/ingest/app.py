@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -73,15 +74,24 @@ class CommandWriter:
 class Validator:
     """Looks into a source before it is accepted, with a child of its own so that no import has to wait."""
 
-    def __init__(self, parser: Parser, blobs: Blobs) -> None:
+    def __init__(self, parser: Parser, blobs: Blobs, folder: Path) -> None:
+        """`folder` is this process's own; what one that was killed has left in it is removed."""
         self._parser = parser
         self._blobs = blobs
+        self._folder = folder
         self._one_at_a_time = asyncio.Lock()
+        shutil.rmtree(folder, ignore_errors=True)
 
     async def __call__(self, source: Source) -> Validation:
         files = await local_files(self._blobs, source)
         async with self._one_at_a_time:
-            return await self._parser.validate(files=files, kind=source.kind)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                return await self._parser.validate(
+                    files=files, kind=source.kind, out=self._folder / "scan.sqlite"
+                )
+            finally:
+                await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 
 async def _make_topics(log: KafkaLog) -> None:
@@ -138,7 +148,7 @@ async def run(settings: IngestSettings) -> int:
                 projection=projection,
                 commands=commands,
                 blobs=blobs,
-                validate=Validator(validating, blobs),
+                validate=Validator(validating, blobs, data / "validation"),
                 clock=clock,
                 schemas=schemas,
                 client=client,

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
@@ -153,18 +152,14 @@ class Parser:
             merged_count=made["merged_count"],
         )
 
-    async def validate(self, *, files: Sequence[LocalFile], kind: SourceKind) -> Validation:
-        """What is in the files; a fatal problem means that an import would fail."""
-        with tempfile.TemporaryDirectory(prefix="paperlog-validate-") as folder:
-            out = Path(folder) / "scan.sqlite"
-            try:
-                found = await self._look(kind, files, out, files_max=_VALIDATED_FILES_MAX)
-                said = await self._ask_scan({"op": "problems", "out": str(out)})
-            except ScanFailed as failure:
-                fatal = Problem(
-                    code=failure.code, subject=failure.subject, message=str(failure), is_fatal=True
-                )
-                return Validation(kind=kind, items=0, pdfs_found=0, pdfs_missing=0, problems=(fatal,))
+    async def validate(self, *, files: Sequence[LocalFile], kind: SourceKind, out: Path) -> Validation:
+        """What is in the files; a fatal problem means that an import would fail. Writes an index to `out`."""
+        try:
+            found = await self._look(kind, files, out, files_max=_VALIDATED_FILES_MAX)
+            said = await self._ask_scan({"op": "problems", "out": str(out)})
+        except ScanFailed as failure:
+            fatal = Problem(code=failure.code, subject=failure.subject, message=str(failure), is_fatal=True)
+            return Validation(kind=kind, items=0, pdfs_found=0, pdfs_missing=0, problems=(fatal,))
         problems = [Problem(**one) for one in said["problems"]]
         items = said["items"] + max(0, said["lone"] - _VALIDATED_FILES_MAX)
         if not items:

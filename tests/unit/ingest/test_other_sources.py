@@ -221,6 +221,13 @@ def test_a_column_that_no_document_holds_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_of_two_columns_of_one_name_the_last_is_read_and_that_is_said(tmp_path: Path) -> None:
+    table = b"title,Year,year \nA,1920,2020\n"
+    read = read_now(tmp_path, {"config.yaml": b"project: {}\n", "relevant_papers.csv": table})
+    assert read.document.year == 2020
+    assert [(one.code, one.subject) for one in read.warnings] == [("column_repeated", "year")]
+
+
 def test_cells_that_stand_under_no_column_are_named(tmp_path: Path) -> None:
     table = b"title,year\nA,2020,,\nB,2021,more, ,and more\nC\n"
     read = read_now(tmp_path, {"config.yaml": b"project: {}\n", "relevant_papers.csv": table})

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def _scan_rows(index: ScanIndex, table: str, folder: str) -> None:
         row, surplus = record
         if number == 1:
             _name_columns_left_out(index, row)
+            _name_columns_repeated(index, table)
         name = f"{table}: row {number}"
         _add(index, row, name, pdfs, _left_out(name, surplus))
 
@@ -105,6 +107,14 @@ def _name_columns_left_out(index: ScanIndex, row: dict[str, str]) -> None:
     for column in sorted(row.keys() - _KEPT)[:_COLUMNS_NAMED_MAX]:
         message = "this column was left out: no part of a document holds it"
         index.warn(Remark(code="field_not_kept", subject=one_line(column, 200), message=message))
+
+
+def _name_columns_repeated(index: ScanIndex, table: str) -> None:
+    with open_export(index, table, newline="", is_again=True) as file:
+        columns = Counter(_column(name) for name in next(csv.reader(table_lines(file))))
+    for column in [name for name, count in columns.items() if count > 1][:_COLUMNS_NAMED_MAX]:
+        message = "several columns have this name: the last of them is read, the others were left out"
+        index.warn(Remark(code="column_repeated", subject=one_line(column, 200), message=message))
 
 
 def _leave_alone(index: ScanIndex, folder: str) -> None:
@@ -164,18 +174,22 @@ def _left_out(name: str, surplus: list[str]) -> tuple[Remark, ...]:
 
 
 def _rows(index: ScanIndex, table: str) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Each row by its columns' names, and its cells that stand under none."""
+    """Each row by its columns' names, and its cells that stand under none. Of two columns of one name the last counts."""
     csv.field_size_limit(limits.ITEM_CHARACTERS_MAX)
     with open_export(index, table, newline="") as file:
         try:
             row: dict[Any, Any]
             for row in csv.DictReader(table_lines(file), strict=True):
                 surplus = row.pop(None, [])
-                yield {key.strip().casefold(): (value or "").strip() for key, value in row.items()}, surplus
+                yield {_column(key): (value or "").strip() for key, value in row.items()}, surplus
         except csv.Error as error:
             raise SourceUnreadable(
                 "papers_damaged", f"the table breaks off or is wrong ({error}); save it again as CSV"
             ) from None
+
+
+def _column(name: str) -> str:
+    return name.strip().casefold()
 
 
 def _first(row: dict[str, str], *keys: str) -> str:

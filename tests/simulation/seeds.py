@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -100,9 +101,18 @@ def pool() -> Iterator[Pool]:
 
 
 def _begin() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable(logging.CRITICAL)  # what services say of faults is expected
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed tells nobody: its workers would wait for more for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def run_seeds(made: Pool, seeds: Iterable[int]) -> Iterator[Verdict]:

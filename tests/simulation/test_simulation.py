@@ -3,14 +3,19 @@
 `make simulate SEEDS=10000` runs more of the same.
 """
 
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.simulation.faults import KINDS, Fault
 from tests.simulation.seeds import Pool, Verdict, pool, run_seed, run_seeds
 
 SEEDS = 200
+DIES_S_MAX = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +52,32 @@ def test_a_fault_more_is_another_run(verdicts: list[Verdict]):
     more = run_seed(3, [*verdicts[3].faults, Fault(kind="kill", who="ingest-a", at=5)])
     assert more.trace != verdicts[3].trace
     assert not more.violations
+
+
+def test_the_workers_of_a_killed_run_die_with_it():
+    program = """
+import os, time
+from tests.simulation.seeds import pool
+with pool() as made:
+    print(made.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + DIES_S_MAX
+    while _is_alive(worker):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

@@ -105,6 +105,8 @@ class World:
         self.running: dict[str, Running] = {}
         self.deaths: Counter[str] = Counter()
         self._lives = 0
+        self._knows_at_s = 0.0
+        """Who was stopped last knows by then what it may not pay any more."""
         self._unsent: deque[Message] = deque()
         self.is_over = False
         self.loop.stepped = self._stepped
@@ -213,6 +215,7 @@ class World:
             if expelled:
                 held = partial(self.checker.lost_with, running.life, paid_since_s=self.loop.time())
                 self.loop.call_later(KNOWS_AFTER_S, held)
+                self._knows_at_s = self.loop.time() + KNOWS_AFTER_S
             for group, member in expelled:
                 group.rejoin(member)
             self.loop.go_on(process)
@@ -315,7 +318,7 @@ class World:
             now = self._ends()
             if now != before or not self._has_read_all():
                 since_s, before = self.loop.time(), now
-            is_quiet = self.loop.time() - since_s >= QUIET_S
+            is_quiet = self.loop.time() - max(since_s, self._knows_at_s) >= QUIET_S
             if is_quiet and not self.checker.open_imports():
                 return
             if self.loop.time() > deadline_s:

@@ -15,20 +15,17 @@ class Fault:
     """By kind: so many must be injected, or the run has shown nothing."""
     inject: Callable[[World], None]
     stack: Mapping[str, Any] = field(default_factory=dict)
-    is_rebuilt: bool = True
 
 
 CATALOGUE: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, title: str, planned: Mapping[str, int], *, is_rebuilt: bool = True, **stack: Any
+    name: str, title: str, planned: Mapping[str, int], **stack: Any
 ) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
     def register(inject: Callable[[World], None]) -> Callable[[World], None]:
         assert name not in CATALOGUE
-        CATALOGUE[name] = Fault(
-            name=name, title=title, planned=planned, inject=inject, stack=stack, is_rebuilt=is_rebuilt
-        )
+        CATALOGUE[name] = Fault(name=name, title=title, planned=planned, inject=inject, stack=stack)
         return inject
 
     return register

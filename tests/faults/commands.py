@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.catalogue import fault
-from tests.faults.world import DONE, TERMINAL, World
+from tests.faults.world import DONE, SERVICES, TERMINAL, World
 
 SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
 STATES = ("accepted", "parsing", "embedding", "completed", "cancelled")
@@ -36,6 +36,7 @@ def at_once(*calls: Callable[[], tuple[int, Any]]) -> list[tuple[int, Any]]:
     {"cancel": 2 * len(STATES), "resume": 2 * len(STATES)},
     latency_ms=150,
     env=SLOW,
+    others=SERVICES,
 )
 def commands_in_every_state(world: World) -> None:
     for state in STATES:
@@ -107,6 +108,7 @@ def _paper(folder: Path, name: str, text: str) -> Path:
     "one document by several imports: two projects, both orders, changed, its facts alone",
     {"import": 10},
     latency_ms=20,
+    others=SERVICES,
 )
 def one_document_by_many(world: World) -> None:
     sentences = [

@@ -5,9 +5,7 @@ import shutil
 import signal
 import threading
 import time
-import urllib.request
 
-from tests.e2e.stack import until
 from tests.faults.catalogue import fault
 from tests.faults.world import DONE, SERVICES, TERMINAL, World, lose_everything_local
 
@@ -15,7 +13,6 @@ SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
 """With a latency, so that an import lasts long enough to be met half-way."""
 BROKER_KILLS = 5
 KILLS = 30
-SECONDS = ("ingest", "embedder")
 CLIENTS = 4
 OUTAGE_S = 60.0
 SESSION_S = 10.0
@@ -24,16 +21,15 @@ SESSION_S = 10.0
 
 @fault(
     "F1",
-    "SIGKILL of each service at random over 10,000 chunks, two ingests and two embedders",
+    "SIGKILL of each service at random over 10,000 chunks, two instances of each",
     {"kill": KILLS},
     latency_ms=150,
     env=SLOW,
+    others=SERVICES,
 )
 def random_kills(world: World) -> None:
     import_id = world.import_(world.library("texts", documents=325, chunks_each=40), "Texts")
-    for name in SECONDS:
-        world.start_other(name, name)
-    victims = [*SERVICES, *SERVICES, *(f"{name}-2" for name in SECONDS)] * 4
+    victims = [*SERVICES, *(f"{name}-2" for name in SERVICES)] * 5
     world.chance.shuffle(victims)
     # Parsing is over long before the chunks are through: ingest dies first, in the middle of its documents.
     victims = ["ingest", "ingest-2"] * 2 + victims[: KILLS - 4]
@@ -42,19 +38,8 @@ def random_kills(world: World) -> None:
             world.wait_parsed(import_id, 20 + number * 60)
         else:
             world.wait_settled(import_id, (number - 3) * 340)
-        _kill(world, name)
-    world.drain()
-
-
-def _kill(world: World, name: str) -> None:
-    if not name.endswith("-2"):
         world.kill(name)
-        return
-    first = name.removesuffix("-2")
-    world.died(first)
-    world.end_other(name)
-    world.injected["kill"] += 1
-    world.start_other(first, first)
+    world.drain()
 
 
 class Asking:
@@ -109,6 +94,7 @@ class Asking:
     {"kill": BROKER_KILLS, "outage": 1, "accepted": 10},
     latency_ms=150,
     env=SLOW,
+    others=SERVICES,
 )
 def broker_deaths(world: World) -> None:
     import_id = world.import_(world.library("texts", documents=120, chunks_each=40), "Texts")
@@ -138,11 +124,10 @@ def broker_deaths(world: World) -> None:
     {"zombie": 2},
     latency_ms=150,
     env=SLOW,
+    others=("ingest", "embedder"),
 )
 def zombies(world: World) -> None:
-    other = world.start_other("ingest", "ingest")
-    world.start_other("embedder", "embedder")
-    _wait_up(other)
+    other = world.urls["ingest-2"]
     first = world.import_(world.library("first", documents=60, chunks_each=40), "Texts")
     second = world.import_(world.library("second", documents=60, chunks_each=40), "Texts")
     world.wait_settled(first, 300)
@@ -167,29 +152,20 @@ def zombies(world: World) -> None:
     world.drain()
 
 
-def _wait_up(url: str) -> None:
-    def is_up() -> bool:
-        try:
-            with urllib.request.urlopen(f"{url}/livez", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    until(is_up, 60, f"{url} does not come up")
-
-
 @fault(
     "F21",
     "everything local lost at 50 %: only Kafka and the blob store remain",
     {"loss": 1},
     latency_ms=150,
     env=SLOW,
+    others=SERVICES,
 )
 def everything_local_is_lost(world: World) -> None:
     library = world.library("texts", documents=60, chunks_each=40)
     import_id = world.import_(library, "Texts")
     world.wait_settled(import_id, 900)
     world.died("all")
+    world.end_others()
     world.stack.kill_up()
     shutil.rmtree(library)
     lose_everything_local(world.stack.folder)

@@ -12,12 +12,21 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.e2e.stack import until
+from tests.faults.auditor.reading import REPEATED
 from tests.faults.catalogue import fault
+from tests.faults.named_points import LAUNCHER
 from tests.faults.world import DONE, TERMINAL, World
 
 TOPICS = {"import-requests": 1, "imports": 1, "chunks": 48, "embeddings": 48}
 LETTERS = ("ingest-dlq", "embedder-openai-test-embedding-64-1-dlq", "graph-writer-dlq")
 SLOW = {"PAPERLOG_REQUESTS_MAX": "8"}
+ONLY_POISON = 40
+STOPPED = {
+    "dead_letters": "ingest",
+    "embedder_dead_letters": "embedder",
+    "graph_writer_dead_letters": "graph-writer",
+}
+"""What `/readyz` says of who waits for an operator."""
 
 
 REFUSED = ("refused",)
@@ -31,7 +40,6 @@ REFUSED = ("refused",)
     "F10",
     "texts that are empty, blank, endless, half surrogates; imports of no chunk and of one",
     {"import": 6},
-    is_rebuilt=False,
 )
 def odd_texts(world: World) -> None:
     for name, content, states, rejected in (
@@ -74,7 +82,6 @@ def _imported(world: World, folder: Path, name: str, states: tuple[str, ...], re
     "F24",
     "hostile files among good ones; the parser dies of SIGSEGV",
     {"hostile": 8, "segv": 3},
-    is_rebuilt=False,
 )
 def hostile_files(world: World) -> None:
     folder = world.library("good", documents=60, chunks_each=30)
@@ -143,8 +150,8 @@ def _shoot_parser(world: World) -> bool:
 
 @fault(
     "F13",
-    "1 % poison on every topic, then nothing else",
-    {"poison": 100, "stopped": 1},
+    "1 % poison on every topic, then nothing else on any of them",
+    {"poison": 100, "only poison": 4 * ONLY_POISON, "stopped": 3},
     latency_ms=50,
     env=SLOW,
 )
@@ -156,11 +163,13 @@ def poison(world: World) -> None:
         for topic, partitions in TOPICS.items():
             send_poison(world, producer, topic, min(partitions, 4))
     world.drain(import_id)
-    for _ in range(40):
-        producer.produce("import-requests", value=world.chance.randbytes(40), partition=0)
+    for topic, partitions in TOPICS.items():
+        for number in range(ONLY_POISON):
+            producer.produce(topic, value=world.chance.randbytes(40), partition=number % partitions)
+        world.injected["only poison"] += ONLY_POISON
     assert producer.flush(20) == 0
-    until(lambda: "dead_letters" in _reasons(world), 60, "the consumer goes on and on")
-    world.injected["stopped"] += 1
+    until(lambda: set(STOPPED) <= set(_reasons(world)), 60, lambda: f"some go on and on: {_reasons(world)}")
+    world.injected["stopped"] += len(STOPPED)
     late = world.import_(world.library("late", documents=2, chunks_each=4), "Late")
     world.check(world.stack.request("GET", "/livez")[0] == 200, "a consumer that waits is not alive")
     world.check(
@@ -168,10 +177,10 @@ def poison(world: World) -> None:
     )
     until(lambda: _went_on(world, late), 60, lambda: f"it does not go on: {_reasons(world)}")
     world.drain(import_id, late)
-    kept = _letters(world)
+    kept, poison_count = _letters(world), world.injected["poison"] + world.injected["only poison"]
     world.numbers["kept"] = kept
     world.check(
-        kept >= world.injected["poison"], f"{kept} dead letters for {world.injected['poison']} and more"
+        kept >= poison_count, f"{kept} dead letters for {poison_count} records, some of several readers"
     )
 
 
@@ -194,9 +203,11 @@ def _reasons(world: World) -> list[str]:
 
 
 def _went_on(world: World, import_id: str) -> bool:
-    """Forty are two times as many as may come in a row, so an operator decides twice."""
-    if "dead_letters" in _reasons(world):
-        world.stack.request("POST", "/continue")
+    """Forty are two times as many as may come in a row, so an operator decides twice, for each who waits."""
+    waiting = set(_reasons(world))
+    for reason, name in STOPPED.items():
+        if reason in waiting:
+            world.post(f"{world.url(name)}/continue")
     return bool(world.stack.status(import_id)["state"] in DONE)
 
 
@@ -225,25 +236,30 @@ def _read(world: World, topic: str, partitions: int, is_over: Callable[[], bool]
         consumer.close()
 
 
-REPEATED = "faults-repeated"
+REPEATED_TOPICS = ("imports", "chunks", "embeddings")
 
 
 @fault(
     "F19",
-    "every record of chunks and embeddings twice, out of order within a window",
-    {"repeat": 2_000},
+    "every record of imports, chunks and embeddings twice, out of order within a window; the seal last and first",
+    {"imports": 100, "chunks": 2_000, "embeddings": 2_000, "sealed last": 1, "sealed first": 1},
     latency_ms=50,
     env=SLOW,
+    program=LAUNCHER,
+    needs_folder=True,
+    others=("embedder",),
 )
 def repeats(world: World) -> None:
-    import_id = world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
     is_over = threading.Event()
     threads = [
         threading.Thread(target=_repeat, args=(world, topic, is_over), daemon=True)
-        for topic in ("chunks", "embeddings")
+        for topic in REPEATED_TOPICS
     ]
     for thread in threads:
         thread.start()
+    _seal_last(world)
+    _seal_first(world)
+    import_id = world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
     world.stack.wait(import_id, *TERMINAL)
     time.sleep(3)
     is_over.set()
@@ -252,9 +268,36 @@ def repeats(world: World) -> None:
     billed = len(world.provider.billed())
     world.drain()
     until(lambda: _lag(world) == 0, 60, "the repeats are not read")
+    world.check(len(world.provider.billed()) == billed, "a repeat was billed")
+
+
+def _seal_last(world: World) -> None:
+    """All that is in the import has its outcome, and nobody says yet that this was all."""
+    held = world.folder / "faults" / "held"
+    held.write_text("ImportSealed")
+    import_id = world.import_(world.library("last", documents=20, chunks_each=20), "Last")
+    world.wait_parsed(import_id, 20)
+    world.wait_settled(import_id, world.stack.status(import_id)["chunks"]["total"])
     world.check(
-        len(world.provider.billed()) == billed == len(set(world.provider.billed())), "a repeat was billed"
+        world.stack.status(import_id)["state"] == "parsing", "it is sealed although nobody may say so"
     )
+    held.unlink()
+    world.stack.wait(import_id, *DONE)
+    world.injected["sealed last"] += 1
+
+
+def _seal_first(world: World) -> None:
+    """No chunk has an outcome before the seal."""
+    world.provider.tell(latency_ms=8_000)
+    import_id = world.import_(world.library("first", documents=20, chunks_each=20), "First")
+    until(
+        lambda: world.stack.status(import_id)["state"] == "embedding",
+        60,
+        lambda: f"it is not sealed: {world.stack.status(import_id)}",
+    )
+    world.injected["sealed first"] += world.settled(import_id) == 0
+    world.provider.tell(latency_ms=50)
+    world.stack.wait(import_id, *DONE)
 
 
 def _lag(world: World) -> int:
@@ -273,7 +316,7 @@ def _repeat(world: World, topic: str, is_over: threading.Event) -> None:
             producer.produce(
                 topic, key=one.key(), value=one.value(), headers=headers, partition=one.partition()
             )
-            world.injected["repeat"] += 1
+            world.injected[topic] += 1
         producer.flush(20)
         window.clear()
 
@@ -297,7 +340,6 @@ OVERHEAD_BYTES = 128 * 1024
     "F15",
     "records and files at, over and ten times over their limits",
     {"record": 9, "file": 3},
-    is_rebuilt=False,
 )
 def sizes(world: World) -> None:
     import_id = world.import_(world.library("texts", documents=10, chunks_each=20), "Texts")

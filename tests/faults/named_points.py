@@ -9,7 +9,7 @@ from typing import Any
 from tests.e2e.stack import until
 from tests.faults.catalogue import fault
 from tests.faults.points import POINTS
-from tests.faults.world import DONE, World
+from tests.faults.world import DONE, SERVICES, World
 
 LAUNCHER = ("-m", "tests.faults.up_with_points")
 TIMES = {
@@ -75,6 +75,7 @@ def _import_under_fire(world: World, library: Any, project: str) -> str:
     "F11",
     "store 5 s slow, then away for 60 s: the offsets stand still, nothing is rebalanced",
     {"slow": 1, "away": 1},
+    others=SERVICES,
     program=LAUNCHER,
     latency_ms=20,
     needs_folder=True,

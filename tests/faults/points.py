@@ -2,8 +2,9 @@
 
 What is patched here is patched at start, from outside: the services have no hook of their own. `FAULTS_DIR` holds
 `plan.json` (`{"times": {point: deaths wanted}, "seed": n}`), `fired/` (a file for each point, a line for each death), and
-`store` (`slow`, `crawls`, `away` or nothing) and `clocks.json` (seconds by module), which are looked at before each call. A point that
-has not fired as often as wanted ends the process by SIGKILL, by chance, when it is passed.
+`store` (`slow`, `crawls`, `away` or nothing), `clocks.json` (seconds by module), `held` (the fact that no leader may
+commit) and `silent.json` (by module the id of a process that asks for no records), which are looked at before each
+call. A point that has not fired as often as wanted ends the process by SIGKILL, by chance, when it is passed.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ FIRED_SHARE = {"embedder": 0.07, "graph_writer": 0.5, "ingest": 0.6}
 """Of the times that a point is passed; what is passed seldom fires soon."""
 SLOW_S = 5.0
 CRAWL_S = 0.1
+POLL_S_MAX = 6.0
+"""In the place of minutes: who asks for no records for so long is taken for stuck."""
+LOOKED_AT_S = 0.05
 
 
 class Armed:
@@ -116,6 +120,8 @@ def patch_graph_writer(armed: Armed) -> None:
     from graph_writer.stores.edge import EdgeStore
     from graph_writer.stores.store import StoreAway
 
+    patch_watchdog()
+
     def settles(_self: Any, answers: Any) -> bool:
         return any(type(event).__name__ == "ChunksSettled" for event, _ in answers)
 
@@ -124,7 +130,7 @@ def patch_graph_writer(armed: Armed) -> None:
     _around(EdgeStore, "upsert", after=_at(armed, AMID_WRITE))
 
     async def misbehave(*_: Any, **__: Any) -> None:
-        match (FOLDER / "store").read_text() if (FOLDER / "store").exists() else "":
+        match _said("store"):
             case "slow":
                 await asyncio.sleep(SLOW_S)
             case "crawls":
@@ -157,6 +163,8 @@ def patch_ingest(armed: Armed) -> None:
             for name, value in record.headers
             if name == "ce_type"
         )
+        while _said("held") in holds:  # noqa: ASYNC110 - a file tells nobody that it has changed
+            await asyncio.sleep(LOOKED_AT_S)
 
     def meant(fact: str) -> Callable[..., bool]:
         return lambda *_, **__: fact in holds
@@ -175,12 +183,54 @@ def patch_clock(module: str) -> None:
     original = SystemClock.now
 
     def now(self: SystemClock) -> datetime:
-        offsets = (
-            json.loads((FOLDER / "clocks.json").read_text()) if (FOLDER / "clocks.json").exists() else {}
-        )
+        offsets = json.loads(_said("clocks.json") or "{}")
         return original(self) + timedelta(seconds=offsets.get(module, 0))
 
     SystemClock.now = now  # type: ignore[method-assign]  # the clock of this process is to be wrong
+
+
+# --- members that do not poll ------------------------------------------------------------------------------------
+
+
+def _said(name: str) -> str:
+    path = FOLDER / name
+    return path.read_text() if path.exists() else ""
+
+
+async def _silence(module: str) -> None:
+    while json.loads(_said("silent.json") or "{}").get(module) == os.getpid():  # noqa: ASYNC110 - as above
+        await asyncio.sleep(LOOKED_AT_S)
+
+
+def patch_polls(module: str) -> None:
+    """Kafka's client looks after polls itself, as far as it is told how long is too long."""
+    from eventlog import kafka
+
+    original = kafka.AIOKafkaConsumer
+
+    def consumer(**options: Any) -> Any:
+        if "max_poll_interval_ms" in options:
+            options["max_poll_interval_ms"] = int(POLL_S_MAX * 1000)
+        return original(**options)
+
+    kafka.AIOKafkaConsumer = consumer
+
+    async def silent(*_: Any, **__: Any) -> None:
+        await _silence(module)
+
+    _around(kafka.KafkaGroupReader, "poll", before=silent)
+
+
+def patch_watchdog() -> None:
+    """Of the graph-writer, whose batches may wait for ever: its own watchdog looks after polls."""
+    from graph_writer import consumer
+
+    consumer.POLL_S_MAX = POLL_S_MAX
+
+    async def silent(*_: Any, **__: Any) -> None:
+        await _silence("graph_writer")
+
+    _around(consumer._Thread, "_fetch_records", before=silent)
 
 
 POINTS = {
@@ -195,6 +245,7 @@ if __name__ == "__main__":
     sys.path.pop(0)  # this folder: a service finds what it finds without us
     (FOLDER / "fired").mkdir(parents=True, exist_ok=True)
     patch_clock(MODULE)
+    patch_polls(MODULE)
     PATCHES[MODULE](Armed(MODULE))
     sys.argv = [MODULE]
     runpy.run_module(f"{MODULE}.app", run_name="__main__", alter_sys=True)

@@ -13,7 +13,7 @@ UNDER_WAY_S = 0.3
 QUOTA_PROBE_S = 30.0
 BROKEN_ANSWERS = ("server_error", "bad_gateway", "unavailable", "reset", "truncated", "html")
 WRONG_ANSWERS = (
-    "one_wrong_dims", "too_few", "too_many", "permuted", "nan", "infinite", "null", "zeros", "strings",
+    "wrong_dims", "one_wrong_dims", "too_few", "too_many", "permuted", "nan", "infinite", "null", "zeros", "strings",
     "duplicate_index", "empty_data",
 )  # fmt: skip
 SPOILED = "a text whose vector is always zero"
@@ -23,7 +23,6 @@ SPOILED = "a text whose vector is always zero"
     "F6",
     "429 with Retry-After in 40 % of calls; the quota used up, the key refused",
     {"rate_limit": 40, "quota": 2, "bad_key": 1},
-    is_rebuilt=False,
 )
 def rate_limits_and_quota(world: World) -> None:
     world.provider.tell(shares={"rate_limit": 0.4}, retry_after_s=RETRY_AFTER_S, seed=world.seed)
@@ -40,6 +39,8 @@ def rate_limits_and_quota(world: World) -> None:
     ]
     world.check(not early, f"{len(early)} of {len(met)} calls came before a Retry-After had passed")
     world.drain(import_id)
+    world.start_other("embedder")  # a short pause is each process's own; one that lasts is said in the log
+    world.wait_up("embedder-2")
     _block(world, "quota", is_by_command=False)
     _block(world, "quota", is_by_command=True)
     _block(world, "bad_key", is_by_command=True)
@@ -99,7 +100,7 @@ def _count_met(world: World, kinds: tuple[str, ...]) -> None:
     "F7",
     "500, 502, 503, connection reset, half an answer, HTML with 200",
     dict.fromkeys(BROKEN_ANSWERS, 12),
-    is_rebuilt=False,
+    others=("ingest", "embedder"),
 )
 def broken_answers(world: World) -> None:
     world.provider.tell(script=_scatter(world, BROKEN_ANSWERS, each=12, among=300))
@@ -114,7 +115,7 @@ def broken_answers(world: World) -> None:
     {"late": 20},
     latency_ms=20,
     env={"PAPERLOG_REQUEST_S_MAX": "3"},
-    is_rebuilt=False,
+    others=("ingest", "embedder"),
 )
 def late_answers(world: World) -> None:
     world.provider.tell(script=_scatter(world, ("late",), each=20, among=350))
@@ -127,7 +128,7 @@ def late_answers(world: World) -> None:
     "F9",
     "answers with 200 that are wrong, one kind at a time; one text that is always wrong",
     {**dict.fromkeys(WRONG_ANSWERS, 5), "spoiled": 1},
-    is_rebuilt=False,
+    others=("ingest", "embedder"),
 )
 def wrong_answers(world: World) -> None:
     for number, kind in enumerate(WRONG_ANSWERS):

@@ -45,7 +45,7 @@ def run(fault: Fault, seed: int, folder: Path) -> Row:
     try:
         with world:
             fault.inject(world)
-            world.finish(is_rebuilt=fault.is_rebuilt)
+            world.finish()
     except Exception as error:  # noqa: BLE001 - one fault that cannot be judged must not hide the others
         traceback.print_exc()
         row.broken.append(f"the run ended with {type(error).__name__}")

@@ -20,8 +20,7 @@ from confluent_kafka import Producer
 from tests.faults.inputs import TOPICS, send_poison
 from tests.faults.provider_answers import BROKEN_ANSWERS, WRONG_ANSWERS
 from tests.faults.store_faults import copy_while_it_stands, replace_store
-from tests.faults.surroundings import MODULES
-from tests.faults.world import SERVICES, TERMINAL, World
+from tests.faults.world import MODULES, SERVICES, TERMINAL, World
 
 EVERY_S = 3.0
 OPEN_MAX = 2
@@ -105,7 +104,7 @@ class Soak:
             self.world.end_other(f"{name}-2")
         else:
             self._there.add(name)
-            self.world.start_other(name, MODULES[name])
+            self.world.start_other(name)
 
     def _store(self) -> None:
         if "graph-writer" in self._there:

@@ -29,6 +29,8 @@ SECRETS = ("sk-canary-key-0123456789abcdef", "the heron that nobody may quote st
 DONE = ("completed", "completed_with_rejections")
 TERMINAL = (*DONE, "cancelled", "failed")
 SERVICES = ("ingest", "embedder", "graph-writer")
+MODULES = {"ingest": "ingest", "embedder": "embedder", "graph-writer": "graph_writer"}
+STANDBY = "graph-writer-2"
 
 
 @dataclass
@@ -39,6 +41,8 @@ class World:
     latency_ms: int = 0
     program: Sequence[str] = ("-m", "paperlog.main", "up")
     before_start: Callable[["World"], None] | None = None
+    others: Sequence[str] = ()
+    """Services that have a second instance from the start; of the graph-writer it is a standby."""
     needs_folder: bool = False
     """Services get `FAULTS_DIR`, for `points.py`."""
     finish_s_max: float = 180.0
@@ -64,13 +68,16 @@ class World:
         self.stack = Stack(self.folder / "data", embedding=MODEL, env=env, program=self.program)
         self._open.enter_context(self.stack)
         self._watch = self._open.enter_context(self._watching())
+        for name in self.others:
+            self.start_other(name)
+        for name in self.others:
+            self.wait_up(f"{name}-2")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each in list(self._others):
-            self.end_other(each)
+        self.end_others()
         self._open.__exit__(kind, error, trace)
 
     def _watching(self) -> "Ended":
@@ -122,7 +129,12 @@ class World:
         )
 
     def writer_status(self) -> dict[str, Any]:
-        url = self.stack.endpoints()["services"]["graph-writer"]["url"]
+        return self.status_of(self.url("graph-writer"))
+
+    def url(self, name: str) -> str:
+        return str(self.stack.endpoints()["services"][name]["url"])
+
+    def status_of(self, url: str) -> dict[str, Any]:
         with urllib.request.urlopen(f"{url}/status", timeout=30) as answer:
             return dict(json.loads(answer.read()))
 
@@ -143,7 +155,13 @@ class World:
             return None
 
     def kill(self, name: str) -> None:
-        """SIGKILL; waits until the supervisor has started another one."""
+        """SIGKILL; waits until the supervisor has started another one. A second instance is started again by us."""
+        if name in self._others:
+            self.died(name)
+            self.end_other(name)
+            self.injected["kill"] += 1
+            self.start_other(name.removesuffix("-2"))
+            return
         until(lambda: self.pid(name) is not None, 60, f"{name} is not there")
         self.died(name)
         self.stack.kill(name)
@@ -171,8 +189,10 @@ class World:
     # --- second instances ----------------------------------------------------------------------------------------
 
     _others: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    """Of second instances, by `name-2`."""
 
-    def start_other(self, name: str, module: str, *, instance: str = "2", **env: str) -> str:
+    def start_other(self, name: str) -> str:
         """A second instance with the settings of the first, a folder, a port and an instance name of its own; its URL."""
         until(lambda: self.pid(name) is not None, 60, f"{name} is not there to take settings from")
         pid = self.pid(name)
@@ -180,20 +200,43 @@ class World:
         settings = dict(pair.decode().split("=", 1) for pair in pairs if b"=" in pair)
         port = _free_port()
         settings |= {
-            "PAPERLOG_INSTANCE": instance,
+            "PAPERLOG_INSTANCE": "2",
             "PAPERLOG_HTTP_PORT": str(port),
-            "PAPERLOG_DATA_DIR": str(self.stack.folder / f"{name}-{instance}"),
-            **env,
+            "PAPERLOG_DATA_DIR": str(self.stack.folder / f"{name}-2"),
         }
-        with (self.stack.folder / "logs" / f"{name}-{instance}.log").open("ab") as log:
-            self._others[f"{name}-{instance}"] = subprocess.Popen(
-                [sys.executable, "-m", f"{module}.app"],
+        with (self.stack.folder / "logs" / f"{name}-2.log").open("ab") as log:
+            self._others[f"{name}-2"] = subprocess.Popen(
+                [sys.executable, "-m", f"{MODULES[name]}.app"],
                 env=settings,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        return f"http://127.0.0.1:{port}"
+        self.urls[f"{name}-2"] = f"http://127.0.0.1:{port}"
+        return self.urls[f"{name}-2"]
+
+    def wait_up(self, name: str) -> None:
+        """Until a second instance answers; an embedder, until it has its share of the partitions."""
+        path = "readyz" if name.startswith("embedder") else "livez"
+
+        def is_up() -> bool:
+            try:
+                with urllib.request.urlopen(f"{self.urls[name]}/{path}", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        until(is_up, 60, f"{name} does not come up")
+
+    def end_others(self) -> None:
+        for each in list(self._others):
+            self.end_other(each)
+
+    def give_store_back(self) -> None:
+        """Reads are asked of the first graph-writer: a standby that has taken over ends, and the first one has the store."""
+        if STANDBY in self._others:
+            self.died(STANDBY)
+            self.end_other(STANDBY)
 
     def end_other(self, name: str, *, number: signal.Signals = signal.SIGKILL) -> None:
         process = self._others.pop(name)
@@ -208,6 +251,7 @@ class World:
         and whatever else was taken, though its asker may never have heard the answer.
         """
         since = time.monotonic()
+        self.give_store_back()
         for import_id in import_ids:
             self.stack.wait(import_id, *TERMINAL, timeout_s=self.finish_s_max)
         for import_id in self._statuses():
@@ -221,10 +265,9 @@ class World:
         except OSError:
             return False
 
-    def finish(self, *, is_rebuilt: bool = True) -> int:
+    def finish(self) -> int:
         """Stops the stack, rebuilds everything from log and blobs, lets the auditor judge; its exit code."""
-        for each in list(self._others):
-            self.end_other(each)
+        self.end_others()
         statuses = self._statuses()
         self._wait_watched(statuses)
         self._watch.end()
@@ -232,7 +275,7 @@ class World:
         data = self.stack.folder
         shutil.copytree(data / "store", self.folder / "store-before")
         bills = len(self.provider.billed())
-        rebuilt = self._rebuilt() if is_rebuilt else None
+        rebuilt = self._rebuilt()
         said = {
             "seed": self.seed, "deaths": self.deaths, "secrets": SECRETS, "sources": self.sources,
             "statuses": statuses, "statuses_rebuilt": rebuilt, "bills_before_rebuilding": bills,

@@ -22,6 +22,8 @@ class Fact:
     """`ce_id`."""
     content: bytes
     body: dict[str, Any]
+    is_repeat: bool = False
+    """The run itself has put it there once more: it says nothing new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,7 @@ def _expect(out: Expected, document: str, part: str, import_: Import, parsed: Bo
 
 def _fold_imports(evidence: Evidence, out: Expected) -> None:
     for fact in evidence.facts:
-        if fact.topic != "imports":
+        if fact.topic != "imports" or fact.is_repeat:
             continue
         body = fact.body
         if fact.type == "ImportRequested":

@@ -31,6 +31,8 @@ from tests.faults.auditor.evidence import (
 )
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
+REPEATED = "faults-repeated"
+"""The header of what a run has put there once more."""
 FRAME_BYTES = 5
 PAGE = 500
 SILENT_MAX = 150
@@ -76,6 +78,7 @@ class Reader:
             id=(headers.get("ce_id") or b"").decode(errors="replace"),
             content=_content(value[FRAME_BYTES:]),
             body=_plain(body),
+            is_repeat=REPEATED in headers,
         )
 
 

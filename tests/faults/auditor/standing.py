@@ -42,7 +42,7 @@ class _Standing:
 def counted_but_gone(facts: Iterable[Fact]) -> Iterator[tuple[Fact, int]]:
     """Each `ImportCompleted`, and how many fewer settlements stood for its import when it was said than it counts."""
     standing = _Standing()
-    for fact in facts:
+    for fact in (one for one in facts if not one.is_repeat):
         if fact.type == "StoreOpened":
             standing.open(fact)
         elif fact.type == "ChunksSettled":

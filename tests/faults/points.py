@@ -26,7 +26,7 @@ FIRED_SHARE = {"embedder": 0.07, "graph_writer": 0.5, "ingest": 0.6}
 SLOW_S = 5.0
 CRAWL_S = 0.1
 POLL_S_MAX = 6.0
-"""In the place of minutes: who asks for no records for so long is taken for stuck."""
+"""In the place of two minutes: a graph-writer that asks for no records for so long ends itself."""
 LOOKED_AT_S = 0.05
 
 
@@ -203,17 +203,7 @@ async def _silence(module: str) -> None:
 
 
 def patch_polls(module: str) -> None:
-    """Kafka's client looks after polls itself, as far as it is told how long is too long."""
     from eventlog import kafka
-
-    original = kafka.AIOKafkaConsumer
-
-    def consumer(**options: Any) -> Any:
-        if "max_poll_interval_ms" in options:
-            options["max_poll_interval_ms"] = int(POLL_S_MAX * 1000)
-        return original(**options)
-
-    kafka.AIOKafkaConsumer = consumer
 
     async def silent(*_: Any, **__: Any) -> None:
         await _silence(module)

@@ -50,12 +50,24 @@ from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
 from eventlog.topics import BATCH_BYTES_MAX, RECORD_BYTES_MAX, Names, Topic
 
-__all__ = ["SESSION_TIMEOUT_MS", "KafkaLog", "connection", "consumer_options", "to_record"]
+__all__ = [
+    "POLL_INTERVAL_MS",
+    "SESSION_TIMEOUT_MS",
+    "KafkaLog",
+    "connection",
+    "consumer_options",
+    "to_record",
+]
 
 SESSION_TIMEOUT_MS = 10_000
 """A process that died without a word is replaced after this; shorter ones take a pause for a death."""
 REBALANCE_TIMEOUT_MS = 60_000
 """How long a member may drain what it has in hand before its partitions go to others."""
+POLL_INTERVAL_MS = 24 * 60 * 60 * 1000
+"""None: who waits for a provider, a store or an operator is not dead, and the heartbeat says so. In aiokafka a member
+that was silent for too long is let in again only when it polls, which nobody does who waits to be elected; and one whose
+leaving meets a rebalance has no coordination any more.
+"""
 TRANSACTION_TIMEOUT_MS = 10_000
 """An open transaction holds up every reader of its topic; the broker aborts it after this."""
 COMMIT_TIMEOUT_S = 30.0
@@ -312,7 +324,7 @@ class KafkaLog:
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-            max_poll_interval_ms=300_000,
+            max_poll_interval_ms=POLL_INTERVAL_MS,
         )
         await started(consumer, self.names)
         reader = KafkaGroupReader(consumer, self.names, topic)

@@ -19,7 +19,7 @@ LEAVE_S_MAX = 5.0
 """A process that is told to stop has 10 s for everything."""
 RETRY_S = 1.0
 _NOWHERE = TopicPartition(CHUNKS, 1 << 20)
-"""Asking for it hands out nothing, and shows the group that we are alive while every worker waits for a provider."""
+"""Asking for it hands out nothing, and raises what the group's callbacks have raised, while every worker waits."""
 
 
 class Consumer:

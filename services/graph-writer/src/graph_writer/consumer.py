@@ -18,7 +18,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from eventlog.kafka import SESSION_TIMEOUT_MS, connection, consumer_options
+from eventlog.kafka import POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, connection, consumer_options
 from eventlog.log import Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
@@ -27,7 +27,6 @@ from eventlog.topics import Names
 BATCH = 5
 WITHIN_S = 0.1
 POLL_S_MAX = 120.0
-_WAIT_FOR_EVER_MS = 24 * 60 * 60 * 1000
 
 Assigned = Callable[[frozenset[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
@@ -56,8 +55,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
             group_instance_id=reading.instance or None,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             max_poll_records=50,
-            # A batch that waits for the store or for an operator is not dead: the heartbeat says so.
-            max_poll_interval_ms=_WAIT_FOR_EVER_MS,
+            max_poll_interval_ms=POLL_INTERVAL_MS,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             rebalance_timeout_ms=60_000,

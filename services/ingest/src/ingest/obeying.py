@@ -43,7 +43,7 @@ class Obeying:
         while True:
             await self._dead_letters.bury_facts(self._term)
             if self._dead_letters.is_paused:
-                # Polled all the same: a member that does not poll loses its election.
+                # Polled all the same: what the group's callbacks raise comes out of it.
                 self._group.pause(_REQUESTS)
             else:
                 self._group.resume(_REQUESTS)

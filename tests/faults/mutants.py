@@ -156,13 +156,14 @@ def run(mutant: Mutant, folder: Path) -> str:
 def main() -> int:
     wanted = set(sys.argv[1:]) or {mutant.name for mutant in MUTANTS}
     missed = 0
+    print("| break | fault | caught by |\n|---|---|---|")
     for mutant in MUTANTS:
         if mutant.name not in wanted:
             continue
         with tempfile.TemporaryDirectory(prefix="paperlog-mutant-") as folder:
             caught = run(mutant, Path(folder))
         missed += not caught
-        print(f"{mutant.name:20}{mutant.fault:5}{mutant.says}: {caught or 'NOT CAUGHT'}", flush=True)
+        print(f"| `{mutant.name}`: {mutant.says} | {mutant.fault} | {caught or 'NOBODY'} |", flush=True)
     return int(missed > 0)
 
 

@@ -20,6 +20,8 @@ from tests.simulation.world import Outcome, play
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """SQLite's files are the larger part of what a seed costs on a disk."""
 _AT_ONCE = 4
+UNDISTURBED = "undisturbed: "
+"""Before what a run without any fault has broken."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ def run_seed(seed: int, faults: Sequence[Fault] | None = None) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="paperlog-simulation-", dir=_MEMORY) as folder:
         calm = play(story, [], Path(folder) / "calm")
         if calm.violations:
-            return Verdict(seed, [], [f"undisturbed: {one}" for one in calm.violations], calm.trace)
+            return Verdict(seed, [], [f"{UNDISTURBED}{one}" for one in calm.violations], calm.trace)
         drawn = draw_faults(seed, calm.counts) if faults is None else list(faults)
         wild = play(story, drawn, Path(folder) / "wild")
     violations = list(wild.violations)

@@ -206,3 +206,14 @@ def test_characters_in_no_chunk_are_counted():
     assert derive.gaps("one two three", ["one two", "two three"]) == 0
     assert derive.gaps("one two three", ["one", "three"]) == 3
     assert derive.gaps("one two three", ["one two"]) == 5
+
+
+def test_what_the_run_itself_has_said_again_breaks_nothing():
+    evidence = sound()
+    facts = evidence.facts
+    opened = next(one for one in facts if one.type == "StoreOpened")
+    completed = next(one for one in facts if one.type == "ImportCompleted")
+    repeats = [dataclasses.replace(one, is_repeat=True) for one in (opened, completed)]
+    at = facts.index(completed)
+    evidence.facts = [*facts[:at], repeats[0], completed, repeats[1], *facts[at + 1 :]]
+    assert [one.broken for one in judge(evidence)] == [[]] * 12

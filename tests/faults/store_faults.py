@@ -41,6 +41,8 @@ def store_losses(world: World) -> None:
     world.start_other(WRITER)
     world.wait_up(STANDBY)
     replace_store(world, None)
+    world.give_store_back()
+    until(lambda: _has_opened(world), world.finish_s_max, "the store is not filled again")
     world.drain()
     billed = len(world.provider.billed())
     _delete_behind_its_back(world, import_id)
@@ -48,11 +50,20 @@ def store_losses(world: World) -> None:
 
 
 def _owner(world: World) -> str:
-    """Of the store; while nobody has said that it waits for it, the first one."""
-    try:
-        return STANDBY if "standby" in world.writer_status()["reasons"] else WRITER
-    except OSError:
-        return WRITER
+    """Who has the store, as the kernel tells by the lock of its folder."""
+    names = {world.other_pid(STANDBY): STANDBY}
+    owners: list[str] = []
+
+    def is_owned() -> bool:
+        inode = (world.stack.folder / "store" / "lock").stat().st_ino
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        pids = [int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].endswith(f":{inode}")]
+        names[world.pid(WRITER)] = WRITER
+        owners.extend(names[pid] for pid in pids if pid in names)
+        return bool(owners)
+
+    until(is_owned, 60, "nobody has the store")
+    return owners[0]
 
 
 def copy_while_it_stands(world: World) -> Path:

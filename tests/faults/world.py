@@ -215,6 +215,9 @@ class World:
         self.urls[f"{name}-2"] = f"http://127.0.0.1:{port}"
         return self.urls[f"{name}-2"]
 
+    def other_pid(self, name: str) -> int:
+        return self._others[name].pid
+
     def wait_up(self, name: str) -> None:
         """Until a second instance answers; an embedder, until it has its share of the partitions."""
         path = "readyz" if name.startswith("embedder") else "livez"

@@ -259,9 +259,6 @@ class Provider:
         lines = self._ledger.read_text().splitlines() if self._ledger.exists() else []
         return [str(json.loads(line)["sha256"]) for line in lines]
 
-    def billed_count(self) -> int:
-        return self._ledger.read_bytes().count(b"\n") if self._ledger.exists() else 0
-
     def tell(self, **orders: Any) -> None:
         """Scripts faults: see `tests/fakes/provider.py`."""
         body = json.dumps(orders).encode()

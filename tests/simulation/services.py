@@ -23,6 +23,7 @@ from tests.simulation.story import REJECTED, SPACE, Story
 from tests.unit.embedder.virtual_time import LoopClock
 
 from embedder import app as embedder_app
+from embedder.index import Index
 from embedder.settings import EmbedderSettings
 from eventlog.avro import Schemas, schemas_dir
 from eventlog.errors import UnprocessableRecord
@@ -179,15 +180,26 @@ class Life:
 
 
 @contextmanager
-def embedders_run_on(life_of: Callable[[str], Life], chance: random.Random) -> Iterator[None]:
-    """`app.run` builds its clients itself; these are what it gets in their place. Ids are drawn from the seed."""
+def embedders_run_on(
+    life_of: Callable[[str], Life], opened: Callable[[str, Index], None], chance: random.Random
+) -> Iterator[None]:
+    """`app.run` builds its clients itself; these are what it gets in their place. Ids are drawn from the seed.
+
+    `opened` is told of the index of each life: what a process has not committed there goes with it.
+    """
 
     def name_of(settings: EmbedderSettings) -> str:
         return settings.data_dir.name
 
+    def index(path: Path, space: str) -> Index:
+        made = Index(path, space)
+        opened(path.parent.name, made)
+        return made
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedder_app, "KafkaLog", lambda settings: life_of(name_of(settings)).log)
         patch.setattr(embedder_app, "build_model", lambda settings: life_of(name_of(settings)).model)
+        patch.setattr(embedder_app, "Index", index)
         patch.setattr(embedder_app, "SystemClock", LoopClock)
         patch.setattr(embedder_app, "Schemas", lambda _: SCHEMAS)
         patch.setattr(embedder_app, "build_app", lambda parts: parts)

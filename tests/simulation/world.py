@@ -36,6 +36,7 @@ from tests.simulation.store import Disk, DiskStore
 from tests.simulation.story import NOW, SPACE, Story
 from tests.unit.embedder.virtual_time import LoopClock
 
+from embedder.index import Index
 from eventlog.envelope import seal
 from eventlog.events import Message, ResumeImport
 from eventlog.ids import ImportId
@@ -67,6 +68,7 @@ class Running:
     task: "asyncio.Task[None] | None" = None
     writer: Writer | None = None
     projection: Projection | None = None
+    index: Index | None = None
 
 
 @dataclass
@@ -188,6 +190,8 @@ class World:
         self.say(f"dead {process.name} after {process.steps} steps")
         self.deaths[process.name] += 1
         running.log.die()
+        if running.index is not None:
+            running.index._db.close()  # the kernel takes a dead process's locks away
         if process.name in EMBEDDERS:
             self.checker.lost_with(running.life)
         if process.name == WRITER:
@@ -390,6 +394,9 @@ def play(story: Story, faults: Iterable[Fault], folder: Path) -> Outcome:
         running = world.running[name]
         return Life(running.log, LifeOfModel(world.provider, running.life))
 
+    def opened(name: str, index: Index) -> None:
+        world.running[name].index = index
+
     async def act() -> None:
         try:
             await world.play()
@@ -401,7 +408,7 @@ def play(story: Story, faults: Iterable[Fault], folder: Path) -> Outcome:
             await world.bury()
 
     with (
-        embedders_run_on(life_of, random.Random(f"ids {story.seed}")),
+        embedders_run_on(life_of, opened, random.Random(f"ids {story.seed}")),
         asyncio.Runner(loop_factory=lambda: world.loop) as runner,
     ):
         runner.run(act())

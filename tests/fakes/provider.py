@@ -16,6 +16,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import math
 import random
 import signal
 import time
@@ -79,6 +80,12 @@ class FakeProvider:
     """Kinds of fault that requests meet by chance, when nothing is scripted."""
     retry_after_s: float | None = None
     """What a rate limit met by chance says."""
+    texts_per_s: float | None = None
+    """A request above this rate is refused with 429 and told in how many whole seconds there is room for it; what one
+    second allows may come at once.
+    """
+    room: tuple[float, float] = (0.0, 0.0)
+    """Texts that there was room for, and when."""
     chance: random.Random = field(default_factory=lambda: random.Random(1))
     billed: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[float, int, str]] = field(default_factory=list)
@@ -102,6 +109,18 @@ class FakeProvider:
         if fault.times <= 0:
             self.faults.popleft()
         return fault
+
+    def _limited(self, count: int) -> Fault | None:
+        if self.texts_per_s is None:
+            return None
+        room, at = self.room
+        now = time.monotonic()
+        room = min(self.texts_per_s, room + (now - at) * self.texts_per_s)
+        if room < count:
+            self.room = (room, now)
+            return Fault("rate_limit", retry_after_s=math.ceil((count - room) / self.texts_per_s))
+        self.room = (room - count, now)
+        return None
 
     def _bill(self, texts: list[str], met: str) -> None:
         lines = []
@@ -188,7 +207,7 @@ class FakeProvider:
     async def _answer(
         self, request: web.Request, texts: list[str], model: str, dims: int, render: Any, *, is_base64: bool
     ) -> web.StreamResponse:
-        fault = self._next_fault()
+        fault = self._limited(len(texts)) or self._next_fault()
         kind = fault.kind if fault else ""
         self.requests.append((time.monotonic(), len(texts), kind))
         if refusal := self._refusal(texts, fault):
@@ -321,7 +340,12 @@ async def _main(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     with open(arguments.ledger or "/dev/null", "a", encoding="utf-8") as ledger:  # noqa: ASYNC230, PTH123 - at start
-        provider = FakeProvider(latency_s=arguments.latency_ms / 1000, dims=arguments.dims, ledger=ledger)
+        provider = FakeProvider(
+            latency_s=arguments.latency_ms / 1000,
+            dims=arguments.dims,
+            texts_per_s=arguments.texts_per_s,
+            ledger=ledger,
+        )
         async with running(provider, arguments.port):
             if arguments.port_file:
                 path = Path(arguments.port_file)
@@ -336,5 +360,6 @@ if __name__ == "__main__":
     parser.add_argument("--port-file")
     parser.add_argument("--latency-ms", type=float, default=0)
     parser.add_argument("--dims", type=int)
+    parser.add_argument("--texts-per-s", type=float)
     parser.add_argument("--ledger")
     uvloop.run(_main(parser.parse_args()))

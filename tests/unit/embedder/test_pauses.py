@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.unit.embedder.world import Request, World, play
 
 from embedder.models.model import (
     Misconfigured,
+    RateLimited,
     Unavailable,
 )
 from eventlog.events import EmbeddingContinued, EmbeddingPaused, PauseReason
@@ -36,6 +38,26 @@ def check_said(world: World, reason: PauseReason) -> EmbeddingPaused:
     return paused
 
 
+class Limit:
+    """A provider's limit: what one second allows may come at once, and what is refused hears of whole seconds."""
+
+    def __init__(self, texts_per_s: float) -> None:
+        self._per_s = texts_per_s
+        self._room = texts_per_s
+        self._at_s = now_s()
+        self.refused = 0
+
+    def __call__(self, texts: Sequence[str]) -> RateLimited | None:
+        self._room = min(self._per_s, self._room + (now_s() - self._at_s) * self._per_s)
+        self._at_s = now_s()
+        if self._room >= len(texts):
+            self._room -= len(texts)
+            return None
+        self.refused += 1
+        after_s = math.ceil((len(texts) - self._room) / self._per_s)
+        return RateLimited("429: slow down", retry_after_s=after_s, is_quota=False)
+
+
 # --- each failure ------------------------------------------------------------------------------------------------
 
 
@@ -49,8 +71,43 @@ def test_nobody_asks_a_busy_provider_before_the_time_that_it_named(tmp_path: Pat
         await all_went_through(world)
         after = [one for one in world.provider.requests if one.at_s > told_s]
         assert 7.0 <= after[0].at_s - told_s < 7.6
-        assert after[1].at_s - after[0].at_s > 0.19, "one tries, the others wait for its answer"
         assert not world.said(), "seven seconds are nobody's business"
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("texts_per_s", [20, 100, 150])
+def test_a_limit_is_used_up_and_seldom_run_into(tmp_path: Path, texts_per_s: int) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.provider.fails = limit = Limit(texts_per_s)
+        began_s = now_s()
+        for number in range(30 * texts_per_s):
+            world.give(world.chunk(f"text {number}", index=number), partition=number % 48)
+        await asyncio.sleep(20.5)
+        paid = sum(len(one.texts) for one in world.provider.paid if one.at_s >= began_s + 0.5)
+        assert paid / 20 >= 0.95 * texts_per_s, f"{paid / 20:.1f} of {texts_per_s} a second"
+        refused = limit.refused - 48  # at first nobody knows of it
+        assert refused < 2 * 20 + paid / 5 / 2, f"{refused} refused"
+        assert not world.said(), "a limit that lets texts through is no pause"
+
+    play(tmp_path, scenario)
+
+
+def test_where_nothing_was_answered_before_a_limit_one_request_looks_whether_it_is_over(
+    tmp_path: Path,
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        end_s = fail_for(world.provider, 100.0, busy(5.0))
+        library(world)
+        await asyncio.sleep(2.0)
+        first = len(world.provider.requests)
+        assert first <= 48
+        await asyncio.sleep(end_s - now_s() - 0.1)
+        assert len(world.provider.requests) - first <= 20
+        await all_went_through(world)
+        check_said(world, PauseReason.PROVIDER_QUOTA)
 
     play(tmp_path, scenario)
 

@@ -117,6 +117,8 @@ class Pause:
     message: str = ""
     tries: int = 1
     is_probing: bool = False
+    is_timed: bool = False
+    """The provider itself named the time from which it answers again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,10 @@ class Failed:
     is_probe: bool
     retry_after_s: float | None = None
     is_quota: bool = False
+
+    @property
+    def is_timed(self) -> bool:
+        return self.retry_after_s is not None and not self.is_quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +201,12 @@ def _failed(pause: Pause | None, failed: Failed) -> Pause:
             next_try_s=failed.at_s + _wait_s(failed, tries),
             message=failed.message,
             tries=tries,
+            is_timed=failed.is_timed,
         )
     if not failed.is_probe:
         # It was under way when the pause began: it can only lengthen it.
-        return replace(pause, next_try_s=max(pause.next_try_s, failed.at_s + _wait_s(failed, pause.tries)))
+        next_try_s = max(pause.next_try_s, failed.at_s + _wait_s(failed, pause.tries))
+        return replace(pause, next_try_s=next_try_s, is_timed=pause.is_timed and failed.is_timed)
     return replace(
         pause,
         reason=failed.reason,
@@ -206,6 +214,7 @@ def _failed(pause: Pause | None, failed: Failed) -> Pause:
         message=failed.message,
         tries=tries,
         is_probing=False,
+        is_timed=failed.is_timed,
     )
 
 
@@ -222,6 +231,20 @@ def _wait_s(failed: Failed, tries: int) -> float:
 
 def may_probe(pause: Pause, at_s: float) -> bool:
     return not pause.is_probing and at_s >= pause.next_try_s
+
+
+def ends_in_time(pause: Pause, at_s: float, *, answered_count: int) -> bool:
+    """Whether it is over without a probe: the time has come that the provider named, and it had answered before it
+    refused, so what it has is a limit. A probe would leave it idle for as long as an answer takes.
+    """
+    return pause.is_timed and answered_count > 0 and may_probe(pause, at_s)
+
+
+def admitted_after(answered_count: int) -> int:
+    """Requests at once when a limit's pause is over: what was answered between the pause before and this one, and one
+    more, which finds out whether the limit still is where it was. All others at once would only be refused.
+    """
+    return answered_count + 1
 
 
 def is_to_be_said(pause: Pause, at_s: float) -> bool:

@@ -66,6 +66,11 @@ class Gate:
         self._clock = clock
         self._said = said
         self._slots = asyncio.Semaphore(requests_max)
+        self._requests_max = requests_max
+        self._answered_count = 0
+        """Since the provider's limit was last waited out."""
+        self._admitted_max: int | None = None
+        """Requests that may still be begun after a limit; null where only the slots bound them."""
         self._pause: core.Pause | None = None
         self._changed = asyncio.Event()
         self._waiting_count = 0
@@ -203,6 +208,7 @@ class Gate:
                 continue
             finally:
                 self._slots.release()
+                self._widen(1)
                 if is_probe and self._pause is not None and self._pause.is_probing:
                     self._happened(core.ProbeDropped())
             await asyncio.sleep(_backoff_s(outages))
@@ -213,10 +219,14 @@ class Gate:
                 embedded = await self._model.embed(texts, "document")
         except ModelError as error:
             REQUESTS.labels(type(error).__name__).inc()
-            if is_probe and isinstance(error, InputRefused | BadAnswer):
-                self._answered_badly(error)
+            if isinstance(error, InputRefused | BadAnswer):
+                self._answered_count += 1
+                if is_probe:
+                    self._answered_badly(error)
             raise
         REQUESTS.labels("ok").inc()
+        self._answered_count += 1
+        self._widen(1)
         self._knows_better = True
         if is_probe:
             self._happened(core.Succeeded())
@@ -249,16 +259,36 @@ class Gate:
             self._waiting_count -= 1
 
     def _wait_s(self) -> float:
-        is_probing = self._pause is not None and self._pause.is_probing
-        return _WAIT_S_MAX if is_probing else min(_WAIT_S_MAX, max(0.01, self.next_try_in_s))
+        is_for_others = self._pause is None or self._pause.is_probing
+        return _WAIT_S_MAX if is_for_others else min(_WAIT_S_MAX, max(0.01, self.next_try_in_s))
 
     def _admitted(self) -> bool | None:
+        now = self._clock.monotonic_s()
+        if self._pause is not None and core.ends_in_time(
+            self._pause, now, answered_count=self._answered_count
+        ):
+            self._admitted_max = core.admitted_after(self._answered_count)
+            self._answered_count = 0
+            self._happened(core.Succeeded())
         if self._pause is None:
+            if self._admitted_max is None:
+                return False
+            if self._admitted_max == 0:
+                return None
+            self._admitted_max -= 1
             return False
-        if not core.may_probe(self._pause, self._clock.monotonic_s()):
+        if not core.may_probe(self._pause, now):
             return None
         self._happened(core.ProbeStarted())
         return True
+
+    def _widen(self, count: int) -> None:
+        """Each request that ends makes room for one, and each answer for one more."""
+        if self._admitted_max is not None:
+            self._admitted_max += count
+            if self._admitted_max >= self._requests_max:
+                self._admitted_max = None
+            self._notify()
 
     async def _wait(self, changed: asyncio.Event, timeout_s: float) -> None:
         try:
@@ -289,6 +319,9 @@ class Gate:
 
     def _happened(self, happening: core.Happening) -> None:
         self._pause = core.evolve(self._pause, happening)
+        self._notify()
+
+    def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -138,9 +138,10 @@ def measure_peer(
         try:
             out, err = process.communicate(timeout=PEER_S_MAX)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
             raise BenchFailed(f"{peer} has not ended in {PEER_S_MAX} s") from None
+        finally:
+            process.kill()
+            process.wait()
     shutil.rmtree(folder, ignore_errors=True)
     if process.returncode:
         raise BenchFailed(f"{peer} ended with {process.returncode}: {err[-2000:]}")

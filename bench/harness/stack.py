@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,12 @@ class Provider:
 
 
 @contextlib.contextmanager
-def fake_provider(latency_ms: int, ledger: Path) -> Iterator[Provider]:
+def fake_provider(latency_ms: int, ledger: Path, *, texts_per_s: float | None = None) -> Iterator[Provider]:
     port = free_port()
     argv = [sys.executable, "-m", "tests.fakes.provider", "--port", str(port)]
     argv += ["--latency-ms", str(latency_ms), "--ledger", str(ledger)]
+    if texts_per_s is not None:
+        argv += ["--texts-per-s", str(texts_per_s)]
     with _ended(
         subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     ) as process:
@@ -89,6 +91,8 @@ def _listens(port: int) -> bool:
 class Stack:
     data: Path
     provider: Provider | None
+    more_pids: dict[str, int] = field(default_factory=dict)
+    """Of processes that a bench runs beside the stack's own."""
 
     def endpoints(self) -> dict[str, Any]:
         value: dict[str, Any] = json.loads((self.data / "endpoints.json").read_text())
@@ -108,7 +112,7 @@ class Stack:
             pids = {name: int(pid) for name, pid in self.endpoints()["pids"].items()}
         except (OSError, ValueError):
             return {}
-        return pids | ({"provider": self.provider.pid} if self.provider else {})
+        return pids | self.more_pids | ({"provider": self.provider.pid} if self.provider else {})
 
     def cpu_s(self) -> dict[str, float]:
         return {name: cpu_s(pid) for name, pid in self.pids().items()}
@@ -142,6 +146,36 @@ class Stack:
             if time.monotonic() > deadline:
                 raise BenchFailed(f"the import has not ended in {IMPORT_S_MAX:.0f} s: {json.dumps(status)}")
             time.sleep(0.5)  # not to be measured itself; when it ended stands in the status
+
+
+@contextlib.contextmanager
+def more_embedders(stack: Stack, count: int, embedding: str) -> Iterator[None]:
+    """`count` more instances of the embedder, in the group of the stack's own; all are ready when this begins."""
+    with contextlib.ExitStack() as running:
+        urls = [str(stack.endpoints()["services"]["embedder"]["url"])]
+        for number in range(2, 2 + count):
+            folder, port = stack.data / f"embedder-{number}", free_port()
+            folder.mkdir(exist_ok=True)
+            env = {
+                **os.environ,
+                "MALLOC_ARENA_MAX": "2",
+                "KAFKA_BOOTSTRAP_SERVERS": stack.kafka,
+                "PAPERLOG_HTTP_PORT": str(port),
+                "PAPERLOG_DATA_DIR": str(folder),
+                "PAPERLOG_EMBEDDING": embedding,
+            }
+            if stack.provider is not None:
+                env |= {"OPENAI_BASE_URL": stack.provider.url, "OPENAI_API_KEY": "bench"}
+            log = running.enter_context((folder / "embedder.log").open("wb"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "embedder.app"], cwd=ROOT, env=env, stdout=log, stderr=log
+            )
+            running.enter_context(_ended(process))
+            stack.more_pids[f"embedder-{number}"] = process.pid
+            urls.append(f"http://127.0.0.1:{port}")
+        # Each that joins takes partitions from the others, which are not ready until they have what is left.
+        wait_until("the embedders' start", lambda: all(map(_answers_ready, urls)), READY_S_MAX)
+        yield
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +225,15 @@ def running_stack(
 
 def _is_ready(stack: Stack) -> bool:
     try:
-        return httpx.get(f"{stack.url}/readyz", timeout=2, trust_env=False).status_code == 200
-    except (OSError, ValueError, httpx.HTTPError):
+        return _answers_ready(stack.url)
+    except (OSError, ValueError):
+        return False
+
+
+def _answers_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
         return False
 
 

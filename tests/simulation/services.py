@@ -31,13 +31,14 @@ from eventlog.events import DocumentRejectionReason, Message, SourceKind
 from eventlog.ids import ProjectId
 from eventlog.log import TopicPartition
 from eventlog.memory import MemoryBroker
+from eventlog.snapshot import SnapshotFile
 from eventlog.topics import EMBEDDINGS, IMPORTS
 from graph_writer.apply import Applier
 from graph_writer.dead_letters import DeadLetters
 from graph_writer.health import Health
 from graph_writer.opened import OpenedStore
 from graph_writer.patience import Patience
-from graph_writer.projects import Projects
+from graph_writer.projects import SNAPSHOT_VERSION, Projects
 from graph_writer.publish import Publisher
 from graph_writer.sender import Sender
 from graph_writer.stores.store import StoreAway
@@ -204,6 +205,7 @@ def embedders_run_on(
         patch.setattr(embedder_app, "Schemas", lambda _: SCHEMAS)
         patch.setattr(embedder_app, "build_app", lambda parts: parts)
         patch.setattr(embedder_app, "web", SimpleNamespace(AppRunner=_NoSite, TCPSite=_NoSite))
+        patch.setattr("eventlog.snapshot.RECORDS_BETWEEN", 10)  # a story has some hundred records
         patch.setattr("uuid.uuid4", lambda: UUID(int=chance.getrandbits(128), version=4))
         yield
 
@@ -292,14 +294,14 @@ async def _patiently(opening: Callable[[], Awaitable[None]]) -> None:
 
 
 async def run_graph_writer(
-    log: ProcessLog, store: DiskStore, plan: Plan, started: Callable[[Writer], None]
+    folder: Path, log: ProcessLog, store: DiskStore, plan: Plan, started: Callable[[Writer], None]
 ) -> None:
     clock, health = LoopClock(), Health()
     opened = OpenedStore(store)
     await _patiently(lambda: opened.open(SOURCES))
     await opened.check_log(log)
     sender = Sender(log, SCHEMAS, health)
-    projects = Projects(log, SCHEMAS)
+    projects = Projects(log, SCHEMAS, SnapshotFile(folder / "projects.json", SNAPSHOT_VERSION))
     dead_letters = DeadLetters(
         log=log, names=log.names, sender=sender, opened=opened, clock=clock, health=health
     )

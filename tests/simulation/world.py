@@ -171,7 +171,7 @@ class World:
             def started(writer: Writer) -> None:
                 running.writer = writer
 
-            await run_graph_writer(running.log, store, running.log.plan, started)
+            await run_graph_writer(folder, running.log, store, running.log.plan, started)
 
     def _watched(self, name: str, projection: Projection) -> None:
         running = self.running[name]

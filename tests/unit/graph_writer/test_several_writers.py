@@ -51,7 +51,9 @@ async def world(tmp_path: Path) -> World:
 async def writers(world: World) -> AsyncIterator[tuple[Process, Process]]:
     """The first has the chunks, the second the decisions."""
     client = AsyncQdrantClient(":memory:")
-    chunks, decisions = (Process(MemoryLog(world.broker), InterruptedStore(client)) for _ in range(2))
+    chunks, decisions = (
+        Process(MemoryLog(world.broker), InterruptedStore(client), world.folder) for _ in range(2)
+    )
     await chunks.open(frozenset({CHUNKS}))
     await decisions.open(frozenset({DECISIONS}))
     yield chunks, decisions

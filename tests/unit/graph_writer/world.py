@@ -23,13 +23,14 @@ from eventlog.errors import UnprocessableRecord
 from eventlog.events import ImportRequested, Message, ProjectCreated, Source, SourceKind
 from eventlog.log import NewRecord, Record, TopicPartition
 from eventlog.memory import MemoryBroker, MemoryLog
+from eventlog.snapshot import SnapshotFile
 from eventlog.topics import DLQ, EMBEDDINGS, IMPORTS, topic_table
 from graph_writer.apply import Applier
 from graph_writer.dead_letters import TOPIC, DeadLetters
 from graph_writer.health import Health
 from graph_writer.opened import GRAPH, TOPICS, OpenedStore
 from graph_writer.patience import Patience
-from graph_writer.projects import Projects
+from graph_writer.projects import SNAPSHOT_VERSION, Projects
 from graph_writer.publish import Publisher
 from graph_writer.reads import Reads
 from graph_writer.sender import Sender
@@ -81,14 +82,14 @@ class FaultyStore(EdgeStore):
 class Process:
     """One writer's life. `store` is what it works on; `next` is where it goes on in each partition."""
 
-    def __init__(self, log: MemoryLog, store: Any) -> None:
+    def __init__(self, log: MemoryLog, store: Any, folder: Path) -> None:
         self.log = log
         self.store = store
         self.clock = ManualClock(NOW)
         self.health = Health()
         self.opened = OpenedStore(store)
         self.sender = Sender(log, SCHEMAS, self.health)
-        self.projects = Projects(log, SCHEMAS)
+        self.projects = Projects(log, SCHEMAS, SnapshotFile(folder / "projects.json", SNAPSHOT_VERSION))
         self.keywords = Keywords()
         self.dead_letters = DeadLetters(
             log=log,
@@ -247,7 +248,7 @@ class World:
     async def start(self) -> Process:
         lock = FolderLock(self.folder)
         assert lock.take(), "the process before is still alive"
-        process = Process(MemoryLog(self.broker), FaultyStore(self.folder, lock))
+        process = Process(MemoryLog(self.broker), FaultyStore(self.folder, lock), self.folder)
         await process.open()
         self._processes = [process]
         return process

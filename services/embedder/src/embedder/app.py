@@ -20,7 +20,7 @@ from embedder.index import Index
 from embedder.models.model import Misconfigured, Model
 from embedder.publisher import Publisher
 from embedder.settings import EmbedderSettings
-from embedder.story import Story
+from embedder.story import SNAPSHOT_VERSION, Story
 from embedder.worker import WorkerParts
 from eventlog import process
 from eventlog.avro import Schemas, schemas_dir
@@ -31,6 +31,7 @@ from eventlog.events import EmbeddingContinued, EmbeddingPaused, PauseReason
 from eventlog.kafka import KafkaLog
 from eventlog.logs import Logger, configure
 from eventlog.settings import load
+from eventlog.snapshot import SnapshotFile
 from eventlog.spaces import Space
 from eventlog.topics import CHUNKS, EMBEDDINGS, IMPORTS, topics_of
 
@@ -187,7 +188,14 @@ async def run(settings: EmbedderSettings) -> int:
             is_quota = event.reason is PauseReason.PROVIDER_QUOTA
             gate.inherit(event.reason, next_try_s if is_quota else 0.0, event.message)
 
-    story = Story(log, schemas, space=str(space), source=own, on_pause=on_pause)
+    story = Story(
+        log,
+        schemas,
+        space=str(space),
+        source=own,
+        on_pause=on_pause,
+        snapshot=SnapshotFile(data / f"story-{space.slug}.json", SNAPSHOT_VERSION),
+    )
     consumer = Consumer(
         WorkerParts(
             space=str(space),

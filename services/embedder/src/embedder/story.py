@@ -1,10 +1,14 @@
 """Follows `imports`: which attempts are over, and what other processes of the space have met.
 
-Holds one number for each import that was ever cancelled or resumed. Until it has read to the end once, nobody pays.
+Holds one number for each import that was ever cancelled or resumed. Until it has read to the end once, nobody pays; a
+snapshot of it makes that short.
 """
 
 import asyncio
+import base64
 from collections.abc import Callable
+from typing import Any
+from uuid import UUID
 
 from eventlog.avro import Schemas
 from eventlog.envelope import header
@@ -13,6 +17,7 @@ from eventlog.events import EmbeddingContinued, EmbeddingPaused, ImportCancelled
 from eventlog.ids import ImportId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
+from eventlog.snapshot import SnapshotFile
 from eventlog.topics import IMPORTS
 
 logger = Logger("embedder.story")
@@ -24,6 +29,7 @@ _WANTED = {
 }
 RETRY_S = 1.0
 BATCH_RECORDS = 1_000
+SNAPSHOT_VERSION = 1
 
 OnPause = Callable[[EmbeddingPaused | EmbeddingContinued], None]
 
@@ -31,9 +37,19 @@ OnPause = Callable[[EmbeddingPaused | EmbeddingContinued], None]
 class Story:
     """`on_pause` hears what others say from now on, and once what stood at the end when this process came."""
 
-    def __init__(self, log: Log, schemas: Schemas, *, space: str, source: str, on_pause: OnPause) -> None:
+    def __init__(
+        self,
+        log: Log,
+        schemas: Schemas,
+        *,
+        space: str,
+        source: str,
+        on_pause: OnPause,
+        snapshot: SnapshotFile,
+    ) -> None:
         self._log = log
         self._schemas = schemas
+        self._snapshot = snapshot
         self._space = space
         self._source = source
         self._on_pause = on_pause
@@ -55,19 +71,44 @@ class Story:
                 await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
+        if self._position == 0:
+            await self._restore()
         end = (await self._log.ends(IMPORTS))[0]
         reader = await self._log.reader({_HERE: max(self._position, (await self._log.begins(IMPORTS))[0])})
+        last: Record | None = None
         try:
             while True:
                 self._position = await reader.position(_HERE)
+                if last is not None and self._snapshot.is_due(self._position):
+                    self._snapshot.keep(self._position, last, self._state())
                 if self._position >= end and not self.caught_up.is_set():
                     if self._last is not None:
                         self._on_pause(self._last)
                     self.caught_up.set()
                 for record in await reader.poll(records_max=BATCH_RECORDS, timeout_s=1.0):
                     self._take(record)
+                    last = record
         finally:
             await reader.close()
+
+    async def _restore(self) -> None:
+        found = await self._snapshot.load(self._log)
+        if found is None:
+            return
+        position, state = found
+        paused = state["last"] and self._schemas.decode(base64.b64decode(state["last"]))
+        if paused is None or (
+            isinstance(paused, EmbeddingPaused | EmbeddingContinued) and paused.space == self._space
+        ):
+            self._last = paused
+            self._over = {ImportId(UUID(one)): attempt for one, attempt in state["over"].items()}
+            self._position = position
+
+    def _state(self) -> Any:
+        return {
+            "over": {str(one): attempt for one, attempt in self._over.items()},
+            "last": self._last and base64.b64encode(self._schemas.encode(self._last)[0]).decode(),
+        }
 
     def _take(self, record: Record) -> None:
         if header(record, "ce_type") not in _WANTED:

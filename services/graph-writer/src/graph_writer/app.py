@@ -24,6 +24,7 @@ from eventlog.kafka import KafkaLog
 from eventlog.log import TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import load
+from eventlog.snapshot import SnapshotFile
 from eventlog.topics import topic_table, topics_of
 from graph_writer.apply import Applier
 from graph_writer.consumer import Reading
@@ -31,7 +32,7 @@ from graph_writer.dead_letters import GROUP, DeadLetters
 from graph_writer.health import Health
 from graph_writer.opened import TOPICS, OpenedStore
 from graph_writer.patience import Patience
-from graph_writer.projects import Projects
+from graph_writer.projects import SNAPSHOT_VERSION, Projects
 from graph_writer.publish import Publisher
 from graph_writer.reads import Reads
 from graph_writer.sender import Sender
@@ -196,7 +197,8 @@ async def _start(
     log = await open_log(settings, health)
     opened = await open_store(settings, log, health)
     sender = Sender(log, schemas, health)
-    projects = Projects(log, schemas)
+    snapshot = SnapshotFile(settings.data_dir / "projects.json", SNAPSHOT_VERSION)
+    projects = Projects(log, schemas, snapshot)
     keywords = Keywords()
     dead_letters = DeadLetters(
         log=log, names=log.names, sender=sender, opened=opened, clock=clock, health=health

@@ -1,5 +1,5 @@
 """Which spaces each project has had, and which store was opened last, folded from the start of `imports`: one small
-entry per project, and one per partition.
+entry per project, and one per partition. A snapshot of it makes a start short.
 
 It reads by a consumer of its own, outside the group, so that a batch may wait for it: waiting inside the group would
 stop the very partition that is waited for. It judges no record but the few it needs; what it cannot read, the group's
@@ -8,6 +8,8 @@ consumer dead-letters.
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
 
 from eventlog.avro import Schemas
 from eventlog.envelope import header
@@ -16,6 +18,7 @@ from eventlog.events import ProjectCreated, ProjectSpaceChanged, ProjectSpaceMov
 from eventlog.ids import ProjectId, StoreId
 from eventlog.log import Log, Record, TopicPartition
 from eventlog.logs import Logger
+from eventlog.snapshot import SnapshotFile
 from eventlog.topics import IMPORTS
 
 _log = Logger("graph_writer.projects")
@@ -25,12 +28,14 @@ _WANTED = {
     for cls in (ProjectCreated, ProjectSpaceMoveStarted, ProjectSpaceChanged, StoreOpened)
 }
 _PARTITION = TopicPartition(IMPORTS, 0)
+SNAPSHOT_VERSION = 1
 
 
 class Projects:
-    def __init__(self, log: Log, schemas: Schemas) -> None:
+    def __init__(self, log: Log, schemas: Schemas, snapshot: SnapshotFile) -> None:
         self._kafka = log
         self._schemas = schemas
+        self._snapshot = snapshot
         self._spaces: dict[ProjectId, frozenset[str]] = {}
         self._stores: dict[TopicPartition, StoreId] = {}
         self._position = 0
@@ -73,19 +78,47 @@ class Projects:
             await self._moved.wait_for(lambda: self._position >= position)
 
     async def _read(self) -> None:
+        if self._position == 0:
+            await self._restore()
         begins = await self._kafka.begins(IMPORTS)
         reader = await self._kafka.reader({_PARTITION: max(self._position, begins[0])})
+        last: Record | None = None
         try:
             while True:
                 for record in await reader.poll(records_max=1_000, timeout_s=1.0):
                     self._fold(record)
-                position = await reader.position(_PARTITION)
-                if position > self._position:
-                    async with self._moved:
-                        self._position = position
-                        self._moved.notify_all()
+                    last = record
+                await self._move(await reader.position(_PARTITION))
+                if last is not None and self._snapshot.is_due(self._position):
+                    self._snapshot.keep(self._position, last, self._state())
         finally:
             await reader.close()
+
+    async def _move(self, position: int) -> None:
+        if position > self._position:
+            async with self._moved:
+                self._position = position
+                self._moved.notify_all()
+
+    async def _restore(self) -> None:
+        found = await self._snapshot.load(self._kafka)
+        if found is None:
+            return
+        position, state = found
+        self._spaces = {
+            ProjectId(UUID(project)): frozenset(spaces) for project, spaces in state["spaces"].items()
+        }
+        self._stores = {
+            TopicPartition(topic, partition): StoreId(UUID(store))
+            for topic, partition, store in state["stores"]
+        }
+        await self._move(position)
+
+    def _state(self) -> Any:
+        return {
+            "spaces": {str(project): sorted(spaces) for project, spaces in self._spaces.items()},
+            "stores": [[at.topic, at.partition, str(store)] for at, store in self._stores.items()],
+        }
 
     def _fold(self, record: Record) -> None:
         if header(record, "ce_type") not in _WANTED:

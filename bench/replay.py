@@ -1,32 +1,58 @@
 """How long a start takes over a long history, and how fast what was lost is rebuilt from the log.
 
-`python bench/replay.py [--chunks N]`: one import makes the history; then the stack is stopped and started again, each
-time with something more deleted: nothing, ingest's projection, the embedder's index, the store. A start is counted to
-`GET /readyz` answering 200, beside that of an empty folder in the same run; nothing may be billed.
+`python bench/replay.py [--chunks N] [--lost WHAT …]`: documents and embedded chunks are written straight into the log, and
+the services store and settle them; that is the history (200,000 records on `imports` for a million chunks, and some
+minutes of work: `--chunks 1000000 --lost nothing`). Then the stack is stopped and started again, each time with
+something more deleted. A start is counted to `GET /readyz` answering 200: the whole stack's from the command, the
+broker included, beside that of an empty folder in the same run; a service's from the birth of its process. Nothing may
+be billed.
 """
 
 import argparse
 import asyncio
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from harness.corpus import write_corpus
+from harness.history import import_id_of, write_history
+from harness.processes import age_s
 from harness.report import print_head, print_table, save
-from harness.stack import OPENAI_SPACE, BenchFailed, Provider, fake_provider, running_stack, scratch
+from harness.stack import (
+    SERVICES,
+    BenchFailed,
+    Provider,
+    Stack,
+    answers_ready,
+    fake_provider,
+    running_stack,
+    scratch,
+)
 
 from eventlog.topics import EMBEDDINGS, IMPORTS, topic_table
+from paperlog.service import Service
 
+SPACE = "openai/text-embedding-3-small@256"
 LOST = {
     "nothing": (),
-    "ingest's projection": ("ingest/imports.sqlite*",),
-    "the embedder's index": ("embedder-*/*.sqlite*",),
-    "the store": ("store",),
+    "snapshots": ("embedder-*/story-*.json", "graph-writer/projects.json"),
+    "projection": ("ingest/imports.sqlite*",),
+    "index": ("embedder-*/*.sqlite*",),
+    "store": ("store",),
 }
+READ = {
+    "snapshots": ("graph-writer", IMPORTS),
+    "projection": ("ingest", IMPORTS),
+    "index": ("embedder", EMBEDDINGS),
+    "store": ("graph-writer", EMBEDDINGS),
+}
+"""Who rebuilds it, from what."""
+START_S_MAX = 3.0
+READY_S_MAX = 1800.0
 
 
 async def record_counts(bootstrap: str) -> dict[str, int]:
@@ -43,62 +69,113 @@ async def record_counts(bootstrap: str) -> dict[str, int]:
         await consumer.stop()
 
 
-def start(data: Path, provider: Provider) -> float:
-    """Seconds from the command to ready."""
+def start(data: Path, provider: Provider) -> dict[str, float]:
+    """Seconds to ready by service, and of `all` from the command."""
+    (data / "endpoints.json").unlink(missing_ok=True)  # what it says is of the stack before
+    seconds: dict[str, float] = {}
+    is_over = threading.Event()
+    watching = threading.Thread(target=_watch, args=(Stack(data=data, provider=None), seconds, is_over))
+    watching.start()
     began = time.monotonic()
-    with running_stack(data, embedding=OPENAI_SPACE, provider=provider):
-        return time.monotonic() - began
+    try:
+        with running_stack(data, embedding=SPACE, provider=provider, ready_s_max=READY_S_MAX):
+            seconds["all"] = time.monotonic() - began
+            deadline = time.monotonic() + 10
+            while len(seconds) <= len(SERVICES) and time.monotonic() < deadline:
+                time.sleep(0.05)
+    finally:
+        is_over.set()
+        watching.join()
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _watch(stack: Stack, seconds: dict[str, float], is_over: threading.Event) -> None:
+    while not is_over.wait(0.05):
+        try:
+            services = stack.endpoints()["services"]
+        except (OSError, ValueError):
+            continue  # not written yet
+        for name, service in services.items():
+            if name in SERVICES and name not in seconds and service["pid"] and answers_ready(service["url"]):
+                seconds[name] = age_s(service["pid"]) or 0.0
 
 
 def lose(data: Path, patterns: Iterable[str]) -> None:
     for pattern in patterns:
-        found = list(data.glob(pattern))
-        if not found:
-            raise BenchFailed(f"there is no {pattern} to lose")
-        for each in found:
+        for each in data.glob(pattern):
             shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
-def measure(folder: Path, chunk_count: int) -> dict[str, Any]:
-    write_corpus(folder / "corpus", chunk_count)
+def make_history(data: Path, provider: Provider, chunk_count: int) -> dict[str, Any]:
+    began = time.monotonic()
+    write_history(data, SPACE, chunk_count)
+    written_s = time.monotonic() - began
+    began = time.monotonic()
+    with (
+        running_stack(data, embedding=SPACE, provider=provider, ready_s_max=READY_S_MAX) as stack,
+        Service(stack.url, say=lambda text: print(text, file=sys.stderr)) as service,
+    ):
+        status = stack.ended_status(service, str(import_id_of(chunk_count)))
+        settled_s = time.monotonic() - began
+        records = asyncio.run(record_counts(stack.kafka))
+    return {
+        "chunks": status["chunks"]["total"],
+        "records": records,
+        "written_s": round(written_s, 1),
+        "settled_s": round(settled_s, 1),
+    }
+
+
+def measure(folder: Path, chunk_count: int, lost: list[str]) -> dict[str, Any]:
     data, ledger = folder / "data", folder / "ledger.jsonl"
     with fake_provider(0, ledger) as provider:
-        empty_s = start(folder / "empty", provider)
-        with running_stack(data, embedding=OPENAI_SPACE, provider=provider) as stack:
-            imported = stack.import_folder(folder / "corpus", "history", kind="text")
-            records = asyncio.run(record_counts(stack.kafka))
-        billed = ledger.stat().st_size
+        (folder / "empty").mkdir()
+        start(folder / "empty", provider)  # the first start of all reads programs from the disk
+        empty = start(folder / "empty", provider)
+        result = make_history(data, provider, chunk_count)
         starts = {}
-        for what, patterns in LOST.items():
-            lose(data, patterns)
+        for what in lost:
+            lose(data, LOST[what])
             starts[what] = start(data, provider)
-        if ledger.stat().st_size != billed:
-            raise BenchFailed("something was billed again")
-    return {"chunks": imported.chunk_count, "records": records, "empty_s": empty_s, "starts": starts}
+        if ledger.stat().st_size:
+            raise BenchFailed("something was billed")
+    return result | {"empty": empty, "starts": starts}
 
 
 def show(result: dict[str, Any]) -> None:
-    read = {
-        "ingest's projection": result["records"][IMPORTS],
-        "the embedder's index": result["records"][EMBEDDINGS],
-        "the store": result["records"][EMBEDDINGS],
-    }
-    rows = [["an empty folder", f"{result['empty_s']:.1f}", "", ""]]
+    print(
+        f"\n{result['chunks']:,} chunks: written into the log in {result['written_s']} s, stored and settled in "
+        f"{result['settled_s']} s ({result['chunks'] / result['settled_s']:,.0f} chunks/s)"
+    )
+    rows = [["an empty folder", *_seconds(result["empty"]), "", ""]]
     for what, seconds in result["starts"].items():
-        more_s = seconds - result["starts"]["nothing"]
-        rate = f"{read[what] / more_s:,.0f}" if what in read and more_s > 0.1 else ""
-        rows.append([f"lost: {what}", f"{seconds:.1f}", f"{read[what]:,}" if what in read else "", rate])
-    print_table(["start over", "ready after s", "records to read", "records/s"], rows)
+        who, topic = READ.get(what, ("", ""))
+        more_s = seconds.get(who, 0.0) - result["starts"].get("nothing", result["empty"]).get(who, 0.0)
+        read = result["records"].get(topic, 0)
+        rate = f"{read / more_s:,.0f}" if more_s > 0.1 else ""
+        rows.append([f"lost: {what}", *_seconds(seconds), f"{read:,}" if read else "", rate])
+    print_table(["ready after s", "all", *SERVICES, "records to read", "records/s"], rows)
+    for who, seconds in result["starts"].get("nothing", {}).items():
+        if who != "all":
+            verdict = "kept" if seconds <= START_S_MAX else "NOT kept"
+            print(
+                f"{who}: start to ready within {START_S_MAX:.0f} s over this history {verdict} ({seconds} s)"
+            )
+
+
+def _seconds(seconds: dict[str, float]) -> list[str]:
+    return [f"{seconds[name]:.1f}" if name in seconds else "-" for name in ("all", *SERVICES)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chunks", type=int, default=50_000, metavar="N")
+    parser.add_argument("--chunks", type=int, default=100_000, metavar="N")
+    parser.add_argument("--lost", nargs="+", choices=list(LOST), default=list(LOST))
     args = parser.parse_args()
-    print_head(f"starts over a history of about {args.chunks:,} chunks")
+    print_head(f"starts over a history of {args.chunks:,} chunks")
     try:
         with scratch() as folder:
-            result = measure(folder, args.chunks)
+            result = measure(folder, args.chunks, args.lost)
     except BenchFailed as failed:
         print(f"nothing measured: {failed}", file=sys.stderr)
         return 1

@@ -40,6 +40,12 @@ def cpu_s(pid: int) -> float:
     return total * _TICK_S
 
 
+def age_s(pid: int) -> float | None:
+    """Seconds since the process was born; None when it is gone."""
+    stat = _stat(pid)
+    return None if stat is None else time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) * _TICK_S
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     rss_kb: int

@@ -125,7 +125,7 @@ class Stack:
             before_pids, before_cpu, asked_at = self.pids(), self.cpu_s(), datetime.now(UTC)
             _, accepted = service.post("/api/imports", body, headers={"Idempotency-Key": f"bench-{project}"})
             import_id = str(accepted["import_id"])
-            status = self._ended_status(service, import_id)
+            status = self.ended_status(service, import_id)
             after_cpu = self.cpu_s()
         return Imported(
             import_id=import_id,
@@ -135,7 +135,7 @@ class Stack:
             cpu_s={name: after_cpu[name] - before_cpu.get(name, 0.0) for name in after_cpu},
         )
 
-    def _ended_status(self, service: Service, import_id: str) -> dict[str, Any]:
+    def ended_status(self, service: Service, import_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + IMPORT_S_MAX
         while True:
             status = service.get(f"/api/imports/{import_id}")
@@ -174,7 +174,7 @@ def more_embedders(stack: Stack, count: int, embedding: str) -> Iterator[None]:
             stack.more_pids[f"embedder-{number}"] = process.pid
             urls.append(f"http://127.0.0.1:{port}")
         # Each that joins takes partitions from the others, which are not ready until they have what is left.
-        wait_until("the embedders' start", lambda: all(map(_answers_ready, urls)), READY_S_MAX)
+        wait_until("the embedders' start", lambda: all(map(answers_ready, urls)), READY_S_MAX)
         yield
 
 
@@ -194,7 +194,12 @@ class Imported:
 
 @contextlib.contextmanager
 def running_stack(
-    data: Path, *, embedding: str, provider: Provider | None = None, cgroup: Cgroup | None = None
+    data: Path,
+    *,
+    embedding: str,
+    provider: Provider | None = None,
+    cgroup: Cgroup | None = None,
+    ready_s_max: float = READY_S_MAX,
 ) -> Iterator[Stack]:
     if cgroup is None:
         argv = [str(Path(sys.executable).with_name("paperlog")), "up"]
@@ -216,7 +221,7 @@ def running_stack(
         with _ended(process):
             stack = Stack(data=data, provider=provider)
             wait_until(
-                "the stack's start", lambda: _is_ready(stack) or process.poll() is not None, READY_S_MAX
+                "the stack's start", lambda: _is_ready(stack) or process.poll() is not None, ready_s_max
             )
             if process.poll() is not None:
                 raise BenchFailed(f"`paperlog up` ended: {(data / 'up.log').read_text()[-2000:]}")
@@ -225,12 +230,12 @@ def running_stack(
 
 def _is_ready(stack: Stack) -> bool:
     try:
-        return _answers_ready(stack.url)
+        return answers_ready(stack.url)
     except (OSError, ValueError):
         return False
 
 
-def _answers_ready(url: str) -> bool:
+def answers_ready(url: str) -> bool:
     try:
         return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
     except httpx.HTTPError:

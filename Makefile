@@ -55,7 +55,7 @@ types: install ## strict type check
 schemas-register: install ## write the schemas, under their own ids, into the schema registry at SCHEMA_REGISTRY_URL
 	@$(BIN)/paperlog schemas-register
 
-bench: install ## throughput, memory, search, starts: prints tables, writes JSON to bench/results
+bench: install ## throughput, peers, memory, search, starts: prints tables, writes JSON to bench/results
 	@for each in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 faults: install ## every fault against a real stack, judged by the auditor; FAULTS="F1 F3" for some, SEED=n again
@@ -70,7 +70,7 @@ install: .venv/.installed ## everything into .venv and .cache, with hashes; seco
 .venv/.installed: requirements.lock .ci/requirements-uv.lock .ci/install $(addsuffix /pyproject.toml,$(PROJECTS)) cli/src/paperlog/up/kafka-jars.lock
 	@$(CACHES) .ci/install $(PROJECTS)
 
-lock: install ## resolve the dependencies anew: requirements.lock, each service's part of it, .ci/requirements-uv.lock
+lock: install ## resolve the dependencies anew: requirements.lock, each service's part, .ci/requirements-uv.lock, bench/peers/requirements.lock
 	@$(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --custom-compile-command "make lock" --no-emit-package eventlog --group dev \
 	    $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
@@ -79,6 +79,9 @@ lock: install ## resolve the dependencies anew: requirements.lock, each service'
 	    $$each/pyproject.toml -o $$each/requirements.lock || exit 1; done
 	@echo uv | $(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 	    --custom-compile-command "make lock" - -o .ci/requirements-uv.lock
+	@$(CACHES) $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" --constraint requirements.lock \
+	    bench/peers/requirements.in -o bench/peers/requirements.lock
 
 lock-jars: ## resolve Kafka's jars anew (needs Maven): cli/src/paperlog/up/kafka-jars.lock
 	@.ci/lock-jars cli/src/paperlog/up/kafka-jars.lock

@@ -110,7 +110,7 @@ async def other(kind: str, world: World) -> AsyncIterator[Process]:
         if kind == "memory"
         else AsyncQdrantClient(url=os.environ["QDRANT_URL"], timeout=30, check_compatibility=False)
     )
-    process = Process(MemoryLog(world.broker), QdrantStore(client, prefix=prefix))
+    process = Process(MemoryLog(world.broker), QdrantStore(client, prefix=prefix), world.folder)
     await process.open()
     try:
         yield process

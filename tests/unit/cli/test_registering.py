@@ -22,6 +22,7 @@ from eventlog.topics import Names, subjects, topic_table
 
 SCHEMAS = Schemas(schemas_dir())
 SUBJECTS = subjects(SCHEMAS, topic_table().values(), Names())
+SCHEMAS_COUNT = sum(map(len, SUBJECTS.values()))
 COMPLETED = "imports-paperlog.ImportCompleted"
 SETTINGS = ("URL", "BASIC_AUTH_USER_INFO", "BASIC_AUTH_USER_INFO_FILE", "SSL_CA_LOCATION")
 REAL = os.environ.get("SCHEMA_REGISTRY_URL")
@@ -50,7 +51,7 @@ def test_every_schema_stands_there_under_its_own_id_and_no_subject_stays_in_impo
     }
     assert registry.modes == {}
     assert f"{COMPLETED} version 1 id {SCHEMAS.newest('ImportCompleted').id}\n" in ran.out
-    assert f"{len(SUBJECTS)} registered, 0 were there" in ran.err
+    assert f"{SCHEMAS_COUNT} registered, 0 were there" in ran.err
 
 
 def test_a_second_time_nothing_is_written(registry: FakeRegistry, run: Run):
@@ -58,7 +59,7 @@ def test_a_second_time_nothing_is_written(registry: FakeRegistry, run: Run):
     writes = list(registry.writes)
     again = run("schemas-register")
     assert (again.code, again.out, registry.writes) == (0, "", writes)
-    assert f"0 registered, {len(SUBJECTS)} were there" in again.err
+    assert f"0 registered, {SCHEMAS_COUNT} were there" in again.err
 
 
 def test_what_is_missing_is_added_to_a_subject_that_has_versions_and_has_a_mode_of_its_own(

@@ -18,7 +18,7 @@ from eventlog.settings import ServiceSettings
 from eventlog.spaces import DEFAULT_SPACE
 from graph_writer.settings import Settings as GraphWriterSettings
 from ingest.settings import IngestSettings
-from paperlog.up.kafka import _properties
+from paperlog.up.kafka import _settings
 
 SERVICES = {"ingest": IngestSettings, "embedder": EmbedderSettings, "graph-writer": GraphWriterSettings}
 OURS = {**SERVICES, "topics": ServiceSettings}
@@ -212,10 +212,8 @@ def test_a_services_lock_is_its_part_of_the_one_lock(service: str):
 
 
 def test_kafka_in_docker_has_the_settings_of_the_embedded_one_wherever_they_mean_the_records():
-    embedded = dict(
-        line.split("=", 1)
-        for line in _properties(port=1, controller_port=2, log_dir=Path("unused")).splitlines()
-    )
+    settings = _settings(port=1, controller_port=2, log_dir=Path("unused"))
+    embedded = {key: str(value) for key, value in settings.items()}
     in_docker = {
         name.removeprefix("KAFKA_").replace("_", ".").lower(): value
         for name, value in COMPOSE["kafka"]["environment"].items()

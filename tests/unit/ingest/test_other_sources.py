@@ -225,7 +225,7 @@ def test_of_two_columns_of_one_name_the_last_is_read_and_that_is_said(tmp_path: 
     table = b"title,Year,year \nA,1920,2020\n"
     read = read_now(tmp_path, {"config.yaml": b"project: {}\n", "relevant_papers.csv": table})
     assert read.document.year == 2020
-    assert [(one.code, one.subject) for one in read.warnings] == [("column_repeated", "year")]
+    assert ("column_repeated", "year") in [(one.code, one.subject) for one in read.warnings]
 
 
 def test_cells_that_stand_under_no_column_are_named(tmp_path: Path) -> None:

@@ -144,8 +144,9 @@ def test_macros_and_joined_strings_are_resolved(tmp_path: Path) -> None:
 
 
 async def test_macros_that_double_each_other_stay_small(tmp_path: Path) -> None:
-    doubling = "".join(f"@string{{a{n + 1} = a{n} # a{n}}}\n" for n in range(40))
-    text = '@string{a0 = "ha"}\n' + doubling + "@book{a, title = a40 # a40}\n@book{b, title = {B}}"
+    doubling = "".join(f"@string{{a{n + 1} = a{n} # a{n}}}\n" for n in range(20))
+    copies = "".join(f'@string{{b{n} = "x" # a20}}\n' for n in range(400))
+    text = f'@string{{a0 = "ha"}}\n{doubling}{copies}@book{{a, title = b399}}\n@book{{b, title = {{B}}}}'
     assert len((await read_by_child(tmp_path, {"refs.bib": text.encode()})).documents) == 2
 
 

@@ -1,5 +1,7 @@
 """EPUB: its chapters in reading order, what its package document says, and hostile or protected books."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,22 @@ def test_a_chapter_is_read_in_its_encoding(tmp_path: Path, encoding: str) -> Non
 
 def test_a_book_without_a_title_is_called_like_its_file(tmp_path: Path) -> None:
     assert read(tmp_path, epub("", CHAPTERS)).document.title == "a"
+
+
+def test_entities_are_neither_followed_nor_expanded(tmp_path: Path) -> None:
+    data = epub("Told &f; &c;", CHAPTERS)
+    doctype = (
+        b'<!DOCTYPE package [<!ENTITY f SYSTEM "file:///etc/passwd"><!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
+        b'<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]>'
+    )
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        package = archive.read("OEBPS/content.opf")
+    found = read(
+        tmp_path, rezipped(data, {"OEBPS/content.opf": package.replace(b"<package", doctype + b"<package")})
+    )
+    assert found.document.title.startswith("Told")
+    assert "root:" not in found.document.title
+    assert "ha" not in found.document.title
 
 
 def encryption(*names: str) -> dict[str, str]:

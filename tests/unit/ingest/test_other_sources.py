@@ -416,10 +416,12 @@ def test_a_file_in_an_export_s_own_folder_is_an_attachment_whatever_it_is(tmp_pa
     files = {
         "lib/a.bib": b"@book{a, title={A}, file={Data:files/1/inner.ris:text/plain}}",
         "lib/files/1/inner.ris": b"TY  - BOOK\nTI  - Inner\nER  - \n",
+        "lib/files/2/stray.ris": b"TY  - BOOK\nTI  - Stray\nER  - \n",
         "lib/other/inner.ris": b"TY  - BOOK\nTI  - Other\nER  - \n",
     }
     read = read_now(tmp_path, files)
     assert [one.title for one in read.documents.values()] == ["A", "Other"]
+    assert read.rejected["lib/files/2/stray.ris"].reason is DocumentRejectionReason.FILE_UNSUPPORTED
     assert [one.status for one in read.documents["lib/a.bib: line 1 (a)"].attachments] == [
         AttachmentStatus.UNSUPPORTED
     ]

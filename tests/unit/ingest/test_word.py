@@ -70,7 +70,8 @@ def test_insertions_content_controls_links_and_text_boxes_are_read_and_deletions
 ) -> None:
     xml = (
         paragraph(
-            run("One ") + f"<w:ins>{run('two ')}</w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+            run("One ")
+            + f"<w:ins>{run('two ')}</w:ins><w:del><w:r><w:noBreakHyphen/><w:delText>gone</w:delText></w:r></w:del>"
         )
         + f"<w:sdt><w:sdtContent>{paragraph(run('three') + '<w:r><w:tab/></w:r>' + run('four'))}</w:sdtContent></w:sdt>"
         + paragraph(f"<w:hyperlink>{run('five')}</w:hyperlink><w:r><w:br/></w:r>{run('six')}")
@@ -94,7 +95,7 @@ def test_tables_are_read_row_by_row(tmp_path: Path) -> None:
 
 
 def test_macros_pictures_and_embedded_files_are_not_read(tmp_path: Path) -> None:
-    extra = {"word/vbaProject.bin": bytes(10_000_000), "word/media/image1.png": bytes(10_000_000)}
+    extra = {"word/vbaProject.bin": bytes(30_000_000), "word/media/image1.png": bytes(30_000_000)}
     data = rezipped(word("T", SECTIONS), extra)
     assert read(tmp_path, data).document.title == "T"
     types = b'ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"'

@@ -13,13 +13,13 @@ from pylatexenc.latex2text import LatexNodes2Text
 from ingest.cleaning import clean
 
 _MARKUP = re.compile(r"[\\{}$~]|--|``|''")
-_NESTED_MAX = 50
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _URL_ESCAPE = re.compile(r"\\([#$%&_{}~^])(?:\{\})?")
 _DELIMITER = re.compile(r"\\.|[{}$]", re.DOTALL)
 _WANTS_MORE = re.compile(r"\\(?:[A-Za-z]+|[\"'`^~=.])$")
 _WORDS_AT_ONCE = 500
 _CONVERTED_CHARACTERS_MAX = 5_000
+"""Beyond, what looks like TeX is no title, and would take the parser longer than all the rest."""
 
 logging.getLogger("pylatexenc").setLevel(logging.CRITICAL + 1)  # it quotes what it reads
 _TO_TEXT = LatexNodes2Text(math_mode="text", keep_comments=True)
@@ -53,21 +53,12 @@ def _in_words(text: str) -> Iterator[str]:
 
 @lru_cache(maxsize=4_096)
 def _converted(text: str) -> str:
-    if _depth(text) <= _NESTED_MAX and len(text) <= _CONVERTED_CHARACTERS_MAX:
+    if len(text) <= _CONVERTED_CHARACTERS_MAX:
         try:
             return clean(str(_TO_TEXT.latex_to_text(text)))
         except Exception:  # noqa: BLE001, S110 - a stranger's TeX raises anything; its words are worth having all the same
             pass
     return re.sub(r"[{}$\\]", "", text)
-
-
-def _depth(text: str) -> int:
-    """How deep its braces and its mathematics nest: what is nested endlessly is no title."""
-    depth = deepest = 0
-    for character in re.findall(r"[{}]|\\begin|\\end|\\\(|\\\)|\\\[|\\\]|\\left|\\right", text):
-        depth += 1 if character in ("{", "\\begin", "\\(", "\\[", "\\left") else -1
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def unescaped(text: str) -> str:

@@ -13,8 +13,10 @@ from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_service import FakeService
 from tests.unit.ingest_http.world import Found, FoundProblem, World
 
+from eventlog.events import SourceKind
 from eventlog.ids import ImportId
 from ingest.state import State
+from paperlog.main import Kind
 
 
 class _Served:
@@ -139,3 +141,7 @@ def _id(text: str) -> ImportId:
     from uuid import UUID
 
     return ImportId(UUID(text))
+
+
+def test_the_command_offers_every_kind_of_source_that_the_service_knows():
+    assert {one.value for one in Kind} == {one.value for one in SourceKind} - {SourceKind.UNKNOWN}

@@ -166,6 +166,19 @@ def test_an_entry_inherits_from_one_that_stands_anywhere(tmp_path: Path) -> None
     assert [one.code for one in by_title["Third"].warnings] == ["crossref_missing"]
 
 
+def test_of_very_many_entries_that_inherit_those_behind_the_parent_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest.sources import bibtex
+
+    monkeypatch.setattr(bibtex, "_WAITING_CHARACTERS_MAX", 10)
+    entry = "@inproceedings{{{0}, title={{The {0} paper}}, crossref={{p}}}}\n"
+    text = entry.format("first") + "@proceedings{p, title={Proceedings}}\n" + entry.format("second")
+    first, _, second = read(tmp_path, text).documents.values()
+    assert ([one.code for one in first.warnings], first.venue) == (["crossref_missing"], "")
+    assert (second.warnings, second.venue) == ((), "Proceedings")
+
+
 def test_a_damaged_entry_is_rejected_by_its_line_and_its_neighbours_go_through(tmp_path: Path) -> None:
     text = """Some words of a program.
 @article{a, title = {A}, year = 2020}

@@ -111,6 +111,11 @@ def test_endnote_s_habits_are_known(tmp_path: Path) -> None:
     assert [one.subject for one in found.warnings] == ["M3"]
 
 
+def test_a_doi_in_the_place_of_the_pages_is_found(tmp_path: Path) -> None:
+    text = "TY  - JOUR\nTI  - CO2 fluxes\nSP  - DOI: 10.1111/j.1757-1707.2011.01098.x\nER  -\n"
+    assert read(tmp_path, text).document.doi == "10.1111/j.1757-1707.2011.01098.x"
+
+
 def test_scopus_and_mendeley_s_habits_are_known(tmp_path: Path) -> None:
     text = """TY  - JOUR
 T1  - Old tags of a Mendeley export

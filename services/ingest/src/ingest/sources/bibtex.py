@@ -101,6 +101,9 @@ _KEPT = {
 _BLOCK = re.compile(r"@[A-Za-z]+\s*[{(]")
 _CROSSREF = re.compile(r"\b(?:crossref|xdata)\s*=\s*[{\"]([^}\"]+)", re.IGNORECASE)
 _PIECE_CHARACTERS = 256 * 1024
+_PASSED_ON = {*_INHERITED_AS, "crossref", "xdata"}
+_WAITING_CHARACTERS_MAX = 16 * 1024 * 1024
+"""Of entries that wait for the one that they inherit from; where there are more, the one must stand before them."""
 _PARENTS_MAX = 10
 """So many entries one may inherit from, over all generations."""
 _FIELD_LIKE = re.compile(r"=\s*[{\"]")
@@ -143,6 +146,7 @@ class _Reader:
         self._parents: dict[str, dict[str, str]] = {}
         self._named_as_parent: set[str] = set()
         self._waiting: list[_Entry] = []
+        self._waiting_characters = 0
         self.left_out: Counter[str] = Counter()
 
     # --- entries ---------------------------------------------------------------------------------------------------
@@ -171,7 +175,8 @@ class _Reader:
         with open_export(self._index, self._path) as file:
             for line in lines_of(file):
                 for found in _CROSSREF.finditer(line):
-                    self._named_as_parent.update(key.strip().casefold() for key in found[1].split(","))
+                    if len(self._named_as_parent) < limits.ITEMS_MAX:
+                        self._named_as_parent.update(key.strip().casefold() for key in found[1].split(","))
 
     def _pieces(self) -> Iterator[tuple[int, str]]:
         """Whole blocks, with the number of their first line. To bibtexparser too a line may begin a block anywhere."""
@@ -215,19 +220,26 @@ class _Reader:
         self._keys.add(key)
         fields = {name: self._value(value) for name, value in entry.fields.items()}
         entry = replace(entry, fields=fields)
+        is_xdata = entry.entry_type == "xdata"
         if key in self._named_as_parent:
-            self._parents.setdefault(key, fields)
-        if entry.entry_type == "xdata":
+            told = {name: value for name, value in fields.items() if is_xdata or name in _PASSED_ON}
+            self._parents.setdefault(key, told)
+        if is_xdata:
             return  # It holds fields for others, and is no work.
-        if self._parents_of(fields):
-            self._waiting.append(entry)
-        else:
+        if not any(self._parents_of(fields)):
             self._add(entry)
+            return
+        self._waiting.append(entry)
+        self._waiting_characters += sum(len(value) for value in fields.values())
+        if self._waiting_characters > _WAITING_CHARACTERS_MAX:
+            self.take_waiting()
 
     def take_waiting(self) -> None:
         """Entries that inherit: BibTeX wants the one that they name behind them."""
         for entry in self._waiting:
             self._add(self._inherited(entry))
+        self._waiting.clear()
+        self._waiting_characters = 0
 
     def _inherited(self, entry: _Entry) -> _Entry:
         """With what it takes from the entries that it names, and from those that they name."""

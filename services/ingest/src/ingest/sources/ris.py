@@ -116,7 +116,9 @@ def _ris(name: str, one: _Reference) -> Item:
         ),
         year=find_year(one.first("PY", "Y1", "DA")),
         date=_ris_date(one),
-        doi=next((doi for text in one.all("DO", "M3", "L3", "UR", "LK") if (doi := find_doi(text))), None),
+        doi=next(
+            (doi for text in one.all("DO", "M3", "L3", "UR", "LK", "SP") if (doi := find_doi(text))), None
+        ),
         isbns=find_isbns("; ".join(one.all("SN"))),
         issns=find_issns("; ".join(one.all("SN"))),
         uri=url,

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.unit.ingest.office_makers import epub, word, zipped
+from tests.unit.ingest.office_makers import epub, rezipped, word, zipped
 from tests.unit.ingest.pdf_makers import TEXT, TITLE
 from tests.unit.ingest.raw_pdf import a_page
 
@@ -166,7 +166,7 @@ FILES: dict[str, bytes | Path] = {
     "bad/broken.rdf": b"<rdf:RDF",
     "bad/broken.docx": b"PK\x03\x04 and nothing more",
     "bad/secret.docx": _ENCRYPTED_DOCX,
-    "bad/bomb.docx": zipped({"[Content_Types].xml": b"<a/>", "word/document.xml": bytes(64 * 1024**2)}),
+    "bad/bomb.docx": rezipped(word("Bomb", []), {"word/styles.xml": bytes(64 * 1024**2)}),
     "bad/broken.epub": zipped({"mimetype": "application/epub+zip"}),
     "bad/broken.pdf": b"%PDF-1.4 and nothing more",
     "bad/empty.txt": b"",

@@ -1,10 +1,12 @@
 """DOCX: sections by styles, pages as Word last laid them out; revisions, text boxes and notes; and hostile packages."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
 from tests.unit.ingest.libraries import Read, read_by_child, read_now
-from tests.unit.ingest.office_makers import rezipped, word, word_of, zipped
+from tests.unit.ingest.office_makers import WORD, rezipped, word, word_of, zipped
 
 from eventlog.events import ChunkKind, DocumentRejectionReason
 from ingest import limits
@@ -102,9 +104,6 @@ def test_macros_pictures_and_embedded_files_are_not_read(tmp_path: Path) -> None
     macro = types.replace(
         b"openxmlformats-officedocument.wordprocessingml.document.", b"ms-word.document.macroEnabled."
     )
-    import io
-    import zipfile
-
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         content_types = archive.read("[Content_Types].xml")
     changed = rezipped(data, {"[Content_Types].xml": content_types.replace(types, macro)})
@@ -121,10 +120,10 @@ ENTITIES = (
 async def test_hostile_packages_cost_themselves(tmp_path: Path) -> None:
     good = word("Well", SECTIONS)
     inside = f"<w:body>{paragraph(run('before &amp;c;&amp;f; after'))}</w:body>".replace("&amp;", "&")
-    xml = ENTITIES + f'<w:document xmlns:w="{word_of.__globals__["WORD"]}">{inside}</w:document>'.encode()
+    xml = ENTITIES + f'<w:document xmlns:w="{WORD}">{inside}</w:document>'.encode()
     nested = "<w:sdt><w:sdtContent>" * 5_000 + "</w:sdtContent></w:sdt>" * 5_000
     files = {
-        "bomb.docx": rezipped(good, {"word/document.xml": bytes(64 * 1024**2)}),
+        "bomb.docx": rezipped(good, {"word/styles.xml": bytes(64 * 1024**2)}),
         "many.docx": zipped({f"word/{number}.xml": b"x" for number in range(limits.PACKAGE_ENTRIES_MAX + 1)}),
         "entities.docx": rezipped(good, {"word/document.xml": xml}),
         "nested.docx": word_of(nested),
@@ -157,10 +156,48 @@ async def test_hostile_packages_cost_themselves(tmp_path: Path) -> None:
     assert not any("root:" in one or "haha" in one for one in found.texts("entities.docx", ChunkKind.PASSAGE))
 
 
-async def test_a_long_thesis_fits_into_the_child_s_memory(tmp_path: Path) -> None:
-    sections = [
-        (f"Chapter {number}", "Long words about the sea and the land behind it. " * 800)
-        for number in range(60)
-    ]
-    found = await read_by_child(tmp_path, {"thesis.docx": word("Thesis", sections)})
-    assert len(found.document.sections) == 61
+def test_a_text_that_unpacks_to_more_than_it_may_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PACKAGE_TEXT_BYTES_MAX", 2_000_000)
+    found = read_now(
+        tmp_path, {"a.docx": word_of(paragraph(run("ha" * 100)) * 10_000), "b.docx": word("T", SECTIONS)}
+    )
+    assert {item: one.reason for item, one in found.rejected.items()} == {
+        "a.docx": DocumentRejectionReason.TEXT_TOO_LONG
+    }
+    assert found.documents.keys() == {"b.docx"}
+
+
+def test_footnotes_are_read_behind_the_text(tmp_path: Path) -> None:
+    types = b'<Override PartName="/word/footnotes.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.footnotes+xml"/></Types>'
+    relation = (
+        b'<Relationship Id="rId99" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes" '
+        b'Target="footnotes.xml"/></Relationships>'
+    )
+    note = (
+        f'<w:footnotes xmlns:w="{WORD}"><w:footnote w:type="separator">{paragraph(run("rule"))}</w:footnote>'
+    )
+    note += f"<w:footnote>{paragraph(run('See the archive.'))}</w:footnote></w:footnotes>"
+    data = word_of(paragraph(run("Text.")))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        changed = {
+            "[Content_Types].xml": archive.read("[Content_Types].xml").replace(b"</Types>", types),
+            "word/_rels/document.xml.rels": archive.read("word/_rels/document.xml.rels").replace(
+                b"</Relationships>", relation
+            ),
+            "word/footnotes.xml": note.encode(),
+        }
+    found = read(tmp_path, rezipped(data, changed))
+    assert found.texts("a.docx", ChunkKind.PASSAGE) == ["Text.\n\nSee the archive."]
+
+
+async def test_a_long_thesis_with_a_run_for_every_word_fits_into_the_child_s_memory(tmp_path: Path) -> None:
+    words = (
+        '<w:r w:rsidRPr="00A77427"><w:rPr><w:lang w:val="en-US"/></w:rPr><w:t xml:space="preserve">word </w:t></w:r>'
+        * 8
+    )
+    xml = f'<w:p w:rsidR="00A77427">{words}</w:p>' * 12_000
+    assert len(xml) > 10_000_000
+    found = await read_by_child(tmp_path, {"thesis.docx": word_of(xml)})
+    assert len(found.chunks["thesis.docx"]) > 200

@@ -16,8 +16,11 @@ TEXT_FILE_BYTES_MAX = 50 * 1024 * 1024
 PACKAGE_BYTES_MAX = 200 * 1024 * 1024
 """Of a DOCX or EPUB with its pictures, which are not unpacked."""
 PACKAGE_ENTRIES_MAX = 20_000
-PACKAGE_TEXT_BYTES_MAX = 24 * 1024 * 1024
-"""Unpacked, of what is read of one: its tree takes some six times as much of the child's memory."""
+PACKAGE_TEXT_BYTES_MAX = 128 * 1024 * 1024
+"""Unpacked, of what is read of one, a piece or a chapter at a time."""
+PACKAGE_CHAPTER_BYTES_MAX = 16 * 1024 * 1024
+PACKAGE_TREE_BYTES_MAX = 6 * 1024 * 1024
+"""Of the parts that are read as a tree, which takes 25 times as much memory (measured)."""
 BODY_CHARACTERS_MAX = 12_000_000
 """A thousand-page book has about three million."""
 TEXT_BYTES_MIN = 100

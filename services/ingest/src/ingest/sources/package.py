@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lxml import etree
 
@@ -43,8 +44,21 @@ class Package:
     def names(self) -> list[str]:
         return list(self._entries)
 
-    def read(self, name: str) -> bytes:
-        """Raises BodyUnreadable where it is not there, encrypted or damaged, or where all together is too much."""
+    def read(self, name: str, size_max: int = limits.PACKAGE_CHAPTER_BYTES_MAX) -> bytes:
+        """Raises BodyUnreadable where it is not there, encrypted or damaged, or too much by itself or with the others."""
+        pieces: list[bytes] = []
+        size = 0
+        with self.stream(name) as stream:
+            while data := stream.read(_READ_BYTES):
+                size += len(data)
+                if size > size_max:
+                    raise _too_long(size_max)
+                pieces.append(data)
+        return b"".join(pieces)
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator["_Counted"]:
+        """The same, a piece at a time."""
         entry = self._entries.get(name)
         if entry is None:
             raise damaged(f"it has no {name[:100]}")
@@ -53,23 +67,39 @@ class Package:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others may ask for gigabytes of memory before the first byte comes out.
             raise damaged("it is packed in an uncommon way")
-        pieces = []
-        with self._archive.open(entry) as stream:
-            while data := stream.read(_READ_BYTES):
-                pieces.append(data)
-                self._read_bytes += len(data)
-                if self._read_bytes > limits.PACKAGE_TEXT_BYTES_MAX:
-                    message = f"it unpacks to more than {limits.PACKAGE_TEXT_BYTES_MAX // 1024**2} MB of text; divide it"
-                    raise BodyUnreadable(DocumentRejectionReason.TEXT_TOO_LONG, message)
-        return b"".join(pieces)
+        with self._archive.open(entry) as file:
+            yield _Counted(self, file)
+
+    def count(self, size: int) -> None:
+        self._read_bytes += size
+        if self._read_bytes > limits.PACKAGE_TEXT_BYTES_MAX:
+            raise _too_long(limits.PACKAGE_TEXT_BYTES_MAX)
 
     def xml(self, name: str) -> etree._Element:
         """Without entities, DTDs or anything from elsewhere. Raises BodyUnreadable."""
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
-            return etree.fromstring(self.read(name), parser)
+            return etree.fromstring(self.read(name, limits.PACKAGE_TREE_BYTES_MAX), parser)
         except etree.XMLSyntaxError:
             raise damaged(f"{name[:100]} is no XML") from None
+
+
+class _Counted:
+    """A part as it unpacks."""
+
+    def __init__(self, package: Package, file: IO[bytes]) -> None:
+        self._package = package
+        self._file = file
+
+    def read(self, size: int = _READ_BYTES) -> bytes:
+        data = self._file.read(size if size > 0 else _READ_BYTES)
+        self._package.count(len(data))
+        return data
+
+
+def _too_long(size_max: int) -> BodyUnreadable:
+    message = f"a part of it unpacks to more than {size_max // 1024**2} MB; divide it"
+    return BodyUnreadable(DocumentRejectionReason.TEXT_TOO_LONG, message)
 
 
 def damaged(what: str) -> BodyUnreadable:

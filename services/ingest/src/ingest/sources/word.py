@@ -14,10 +14,10 @@ from typing import Any
 from docx.document import Document
 from docx.opc.constants import RELATIONSHIP_TYPE
 from docx.opc.part import PartFactory
-from docx.oxml import parse_xml
 from docx.oxml.ns import qn
 from docx.package import Package as WordPackage
 from docx.parts.document import DocumentPart
+from lxml import etree
 
 from eventlog.events import Creator, DocumentRejectionReason, Tag
 from ingest import limits
@@ -26,7 +26,7 @@ from ingest.cleaning import clean, one_line
 from ingest.document import Body
 from ingest.scan_index import ScanIndex
 from ingest.sources.item import BodyUnreadable, Item, Rejection, find_dois
-from ingest.sources.package import damaged, opened
+from ingest.sources.package import Package, damaged, opened
 
 _MAIN_TYPES = (
     "application/vnd.ms-word.document.macroEnabled.main+xml",
@@ -39,9 +39,13 @@ for _type in _MAIN_TYPES:
 _P, _T, _TBL, _TR, _TC = qn("w:p"), qn("w:t"), qn("w:tbl"), qn("w:tr"), qn("w:tc")
 _WORDS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
 _PAGE_BREAK = qn("w:lastRenderedPageBreak")
-_SKIPPED = {qn("w:del"), qn("w:moveFrom"), qn("w:pPr"), qn("w:rPr")}
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 """The same text box again, for programs that do not know the first form."""
+_SKIPPED = {qn("w:del"), qn("w:moveFrom"), qn("w:pPr"), qn("w:rPr"), _FALLBACK}
+_STYLE, _VAL = f"{qn('w:pPr')}/{qn('w:pStyle')}", qn("w:val")
+_NOTE, _NOTE_TYPE = {qn("w:footnote"), qn("w:endnote")}, qn("w:type")
+_NOTES = {RELATIONSHIP_TYPE.FOOTNOTES, RELATIONSHIP_TYPE.ENDNOTES}
+_NO_TEXT = b'<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body/></w:document>'
 _HEADING = re.compile(r"heading ([1-9])", re.IGNORECASE)
 _JUNK_TITLE = re.compile(
     r"^(untitled|document\d*|dokument\d*|microsoft word.*|.*\.docx?|\W*)$", re.IGNORECASE
@@ -50,7 +54,16 @@ _JUNK_AUTHOR = re.compile(
     r"\W*(anonymous|unknown|author|admin(istrator)?|user|owner|python-docx|microsoft( office)?( user)?)\W*",
     re.IGNORECASE,
 )
-_NOT_READ = ("word/theme/", "word/embeddings/", "word/stylesWithEffects", "word/glossary/", "customXml/")
+_NOT_READ = (
+    "word/theme/",
+    "word/embeddings/",
+    "word/stylesWithEffects",
+    "word/glossary/",
+    "word/footnotes",
+    "word/endnotes",
+    "word/comments",
+    "customXml/",
+)
 _FRONT_CHARACTERS = 2_000
 _NESTED_MAX = 200
 _STYLES_DEPTH_MAX = 10
@@ -152,49 +165,105 @@ def _creators(author: str) -> Iterator[Creator]:
 
 def _read(path: Path) -> tuple[Document, _Text]:
     """Raises BodyUnreadable."""
-    slim = _without_pictures(path)
-    try:
-        part = WordPackage.open(slim).main_document_part
-        document = part.document
-        text = _body_text(document)
-    except BodyUnreadable:
-        raise
-    except RecursionError:
-        raise damaged("it is nested deeper than any document") from None
-    except (KeyError, ValueError, AttributeError, TypeError, SyntaxError, LookupError):
-        # Whatever python-docx raises for a package that lacks a part or holds another kind of one.
-        raise damaged("it is no Word document") from None
+    with opened(path) as package:
+        try:
+            main = _main_part(package)
+            document = WordPackage.open(_without_text(package, main)).main_document_part.document
+            text = _body_text(package, main, document)
+        except (KeyError, ValueError, AttributeError, TypeError, SyntaxError, LookupError):
+            # Whatever python-docx raises for a package that lacks a part or holds another kind of one.
+            raise damaged("it is no Word document") from None
     if not text.pieces:
         raise BodyUnreadable(DocumentRejectionReason.FILE_EMPTY, "there is no text in it")
     return document, text
 
 
-def _without_pictures(path: Path) -> io.BytesIO:
-    """The same package, in memory, with the XML parts alone: pictures, fonts and macros are there, and empty."""
+def _main_part(package: Package) -> str:
+    """The name of the part that holds the text."""
+    for relation in package.xml("_rels/.rels"):
+        if relation.get("Type", "").endswith("/officeDocument"):
+            return str(relation.get("Target", "")).lstrip("/")
+    raise damaged("it is no Word document")
+
+
+def _without_text(package: Package, main: str) -> io.BytesIO:
+    """The same package in memory, as python-docx wants it: styles and properties, but no text, which is read as it comes.
+
+    Pictures, fonts and macros are there, and empty.
+    """
     slim = io.BytesIO()
-    with opened(path) as package, zipfile.ZipFile(slim, "w") as copy:
+    with zipfile.ZipFile(slim, "w") as copy:
         for name in dict.fromkeys(package.names()):
             is_read = name.endswith(".rels") or (name.endswith(".xml") and not name.startswith(_NOT_READ))
-            copy.writestr(name, package.read(name) if is_read else b"")
+            if name == main:
+                data = _NO_TEXT
+            else:
+                data = package.read(name, limits.PACKAGE_TREE_BYTES_MAX) if is_read else b""
+            copy.writestr(name, data)
     slim.seek(0)
     return slim
 
 
-def _body_text(document: Document) -> _Text:
+def _body_text(package: Package, main: str, document: Document) -> _Text:
     text = _Text()
     styles = _Styles(document)
-    for block in _blocks(document.element.body):
+    for block in _blocks(package, main):
         if block.tag == _TBL:
             for row in _rows(block):
                 text.add(row, [], 0, is_title=False)
             continue
         words, breaks = _words(block)
-        style = block.pPr.style if block.pPr is not None else None
+        named = block.find(_STYLE)
+        style = None if named is None else named.get(_VAL)
         text.add(words, breaks, styles.depth(style), is_title=styles.is_title(style))
-    for relationship in (RELATIONSHIP_TYPE.FOOTNOTES, RELATIONSHIP_TYPE.ENDNOTES):
-        for note in _notes(document, relationship):
-            text.add(note, [], 0, is_title=False)
+    for related in document.part.rels.values():
+        if related.reltype in _NOTES and not related.is_external:
+            for note in _notes(package, str(related.target_part.partname).lstrip("/")):
+                text.add(note, [], 0, is_title=False)
     return text
+
+
+def _blocks(package: Package, name: str) -> Iterator[Any]:
+    """Paragraphs and tables in their order, those within content controls and insertions too; each is gone after its turn."""
+    within = skipped = 0
+    for event, element in _events(package, name):
+        if element.tag in _SKIPPED:
+            skipped += 1 if event == "start" else -1
+        if element.tag not in (_P, _TBL):
+            continue
+        within += 1 if event == "start" else -1
+        if event == "end" and not within:
+            if not skipped:
+                yield element
+            _forget(element)
+
+
+def _notes(package: Package, name: str) -> Iterator[str]:
+    """Foot- or endnotes, without the lines that divide them from the text."""
+    for event, element in _events(package, name):
+        if event == "end" and element.tag in _NOTE:
+            if element.get(_NOTE_TYPE) is None:
+                yield " ".join(_words(element)[0].split())
+            _forget(element)
+
+
+def _events(package: Package, name: str) -> Iterator[tuple[str, Any]]:
+    with package.stream(name) as stream:
+        yield from etree.iterparse(
+            stream,
+            events=("start", "end"),
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+        )
+
+
+def _forget(element: Any) -> None:
+    """What was read of the part so far takes memory no more."""
+    element.clear(keep_tail=False)
+    while element.getprevious() is not None:
+        del element.getparent()[0]
 
 
 class _Styles:
@@ -219,15 +288,6 @@ class _Styles:
 
     def is_title(self, style_id: str | None) -> bool:
         return "title" in (name.casefold() for name in self._names.get(style_id or "", ()))
-
-
-def _blocks(parent: Any) -> Iterator[Any]:
-    """Paragraphs and tables in their order, those within content controls and insertions too."""
-    for child in parent:
-        if child.tag in (_P, _TBL):
-            yield child
-        elif isinstance(child.tag, str) and not _is_skipped(child):
-            yield from _blocks(child)
 
 
 def _rows(table: Any) -> Iterator[str]:
@@ -261,7 +321,7 @@ def _runs(parent: Any, depth: int) -> Iterator[Any]:
     if depth > _NESTED_MAX:
         raise damaged("it is nested deeper than any document")
     for child in parent:
-        if not isinstance(child.tag, str) or _is_skipped(child):
+        if not isinstance(child.tag, str) or child.tag in _SKIPPED:
             continue
         if child.tag in (_T, _PAGE_BREAK) or child.tag in _WORDS:
             yield child
@@ -269,16 +329,3 @@ def _runs(parent: Any, depth: int) -> Iterator[Any]:
         if child.tag == _P:
             yield child
         yield from _runs(child, depth + 1)
-
-
-def _is_skipped(element: Any) -> bool:
-    return element.tag in _SKIPPED or element.tag == _FALLBACK
-
-
-def _notes(document: Document, relationship: str) -> Iterator[str]:
-    """Foot- or endnotes, without the lines that divide them from the text."""
-    for related in document.part.rels.values():
-        if related.reltype == relationship and not related.is_external:
-            for note in parse_xml(related.target_part.blob):
-                if note.get(qn("w:type")) is None:
-                    yield " ".join(_words(note)[0].split())

@@ -275,7 +275,9 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreAway(_cut(str(error))) from None
     except ResponseHandlingException as error:
         if isinstance(error.source, httpx.TransportError | OSError):
-            raise StoreAway(f"no answer from the Qdrant server: {type(error.source).__name__}") from None
+            raise StoreAway(
+                f"no answer from the Qdrant server at QDRANT_URL: {type(error.source).__name__}"
+            ) from None
         raise StoreMismatch(
             f"the Qdrant server's answer was not understood: {type(error.source).__name__}"
         ) from None
@@ -289,6 +291,8 @@ def _translated(error: UnexpectedResponse) -> Exception:
     if status in (408, 425, 429) or status >= 500:
         after = error.headers.get("retry-after", "")
         return StoreAway(said, retry_after_s=float(after) if after.isdecimal() else None)
+    if status in (401, 403):
+        return StoreMismatch(f"{said}; look at QDRANT_API_KEY")
     if status == 404:
         return StoreLost(said)
     return _Exists(said) if status == 409 else StoreMismatch(said)

@@ -43,6 +43,15 @@ def test_lists_that_cannot_be_scaled_count_as_the_middle():
     ], "ties are in the order of ids"
 
 
+def test_scores_that_differ_by_the_last_bit_of_a_float32_are_equal():
+    """Stores add in different orders, and a server prints decimals: none of that may decide a rank."""
+    said = [(A, 3.851778984069824), (B, 3.851778745651245), (C, 3.851778984069824)]
+    exact = [(id_, 3.851779) for id_, _ in said]
+    meaning = [(A, 0.2), (B, 0.9), (C, 0.5)]
+    ranked = [fuse({"meaning": meaning, "words": words}) for words in (said, exact)]
+    assert ranked[0] == ranked[1]
+
+
 def test_what_the_words_found_weighs_more_than_what_is_as_near_in_meaning():
     ranked = fuse({"meaning": [(A, 0.9), (B, 0.1)], "words": [(C, 9.0), (D, 1.0)]})
     assert [one.id for one in ranked] == [C, D, A, B]

@@ -14,6 +14,10 @@ WEIGHTS = {"meaning": 0.7, "words": 1.3}
 asked push the only paper of that author and year out of the first five."""
 
 
+_NOISE = 1e-6
+"""Of a mean: scores are float32, and stores add and print them differently; what differs by less is equal."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
     id: UUID
@@ -44,7 +48,7 @@ def scaled(scores: Sequence[float]) -> list[float]:
         return [0.5] * len(scores)
     mean = statistics.fmean(scores)
     deviation = statistics.stdev(scores, xbar=mean)
-    if deviation == 0.0:
+    if deviation <= _NOISE * abs(mean):
         return [0.5] * len(scores)
     low = mean - 3 * deviation
     return [(score - low) / (6 * deviation) for score in scores]

@@ -202,7 +202,7 @@ def _clocks(world: World, offsets_s: dict[str, int]) -> None:
 BACKLOG = 100_000
 PARTITIONS = 48
 BACKLOG_DOCUMENTS = 3_600
-EMBEDDED_S_MAX = 600.0
+EMBEDDED_S_MAX = 1_500.0
 
 
 @fault(
@@ -211,7 +211,7 @@ EMBEDDED_S_MAX = 600.0
     {"backlog": BACKLOG},
     program=LAUNCHER,
     needs_folder=True,
-    finish_s_max=600,
+    finish_s_max=900,
 )
 def backlog(world: World) -> None:
     (world.folder / "faults" / "store").write_text("crawls")

@@ -298,7 +298,9 @@ class World:
             return {(one["import_id"], one["attempt"]) for _, one in said} >= ended
 
         until(
-            has_counted, 90, lambda: f"the auditor has not counted: {(self.folder / 'watch.log').read_text()}"
+            has_counted,
+            180,
+            lambda: f"the auditor has not counted: {(self.folder / 'watch.log').read_text()}",
         )
 
     def _rebuilt(self) -> dict[str, Any]:

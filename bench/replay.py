@@ -33,10 +33,11 @@ from harness.stack import (
     scratch,
 )
 
+from eventlog.spaces import parse_space
 from eventlog.topics import EMBEDDINGS, IMPORTS, topic_table
 from paperlog.service import Service
 
-SPACE = "openai/text-embedding-3-small@256"
+SPACE = str(parse_space("openai/text-embedding-3-small@256"))
 LOST = {
     "nothing": (),
     "snapshots": ("embedder-*/story-*.json", "graph-writer/projects.json"),

@@ -5,6 +5,7 @@ Texts are a tenth of the usual length: a start reads no texts, and a rebuild of 
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -122,6 +123,8 @@ async def _send(producer: AIOKafkaProducer, record: NewRecord) -> "asyncio.Futur
 
 
 async def _write(bootstrap: str, space: str, chunk_count: int, folder: Path) -> None:
+    # Topics that were only just made have no leaders yet; aiokafka says so for each, and tries again.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     schemas = Schemas(schemas_dir())
     settings = ServiceSettings(kafka_bootstrap_servers=bootstrap, http_port=1, data_dir=folder)
     log = KafkaLog(settings)

@@ -240,11 +240,12 @@ def ends_in_time(pause: Pause, at_s: float, *, answered_count: int) -> bool:
     return pause.is_timed and answered_count > 0 and may_probe(pause, at_s)
 
 
-def admitted_after(answered_count: int) -> int:
+def admitted_after(answered_count: int, *, requests_max: int) -> int:
     """Requests at once when a limit's pause is over: what was answered between the pause before and this one, and one
-    more, which finds out whether the limit still is where it was. All others at once would only be refused.
+    more, which finds out whether the limit still is where it was. All others at once would only be refused. A quarter
+    of those that may be in flight at least: who refuses by chance and not by rate would slow us down without end.
     """
-    return answered_count + 1
+    return max(answered_count + 1, requests_max // 4)
 
 
 def is_to_be_said(pause: Pause, at_s: float) -> bool:

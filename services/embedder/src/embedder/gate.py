@@ -267,7 +267,7 @@ class Gate:
         if self._pause is not None and core.ends_in_time(
             self._pause, now, answered_count=self._answered_count
         ):
-            self._admitted_max = core.admitted_after(self._answered_count)
+            self._admitted_max = core.admitted_after(self._answered_count, requests_max=self._requests_max)
             self._answered_count = 0
             self._happened(core.Succeeded())
         if self._pause is None:

@@ -303,7 +303,8 @@ class KafkaLog:
         return KafkaDecider(await started(producer, self.names), self.names)
 
     async def reader(self, starts: Mapping[TopicPartition, int]) -> Reader:
-        consumer = await started(AIOKafkaConsumer(**self._connection, **consumer_options()), self.names)
+        options = consumer_options(len(starts))
+        consumer = await started(AIOKafkaConsumer(**self._connection, **options), self.names)
         partitions = {_kafka(self.names, one): at for one, at in starts.items()}
         consumer.assign(list(partitions))
         for partition, offset in partitions.items():
@@ -313,7 +314,7 @@ class KafkaLog:
     async def group(self, group: str, topic: str, *, assigned: Assigned, revoked: Assigned) -> GroupReader:
         instance = self._settings.instance
         options = {
-            **consumer_options(),
+            **consumer_options(await self.partitions(topic)),
             "auto_offset_reset": "earliest",
         }  # a new group begins at the beginning
         consumer = AIOKafkaConsumer(

@@ -36,12 +36,15 @@ CLOSE_TIMEOUT_S = 2.0
 """For goodbyes: what was acknowledged is safe without them, and a service has 10 s to stop."""
 _ABANDON_TIMEOUT_S = 0.5
 
+PREFETCH_BYTES_MAX = 4 * 1024 * 1024
+"""What one consumer holds of what nobody has asked for yet: aiokafka keeps an answer for each partition."""
+PARTITION_FETCH_BYTES_MAX = 256 * 1024
+
 _FETCH: dict[str, Any] = {
     "isolation_level": "read_committed",
     "auto_offset_reset": "none",  # a position outside the log is never silently another one
     "enable_auto_commit": False,
-    "fetch_max_bytes": 2 * 1024 * 1024,  # what one process prefetches (P5); aiokafka's own is 50 MB
-    "max_partition_fetch_bytes": 256 * 1024,
+    "fetch_max_bytes": 2 * 1024 * 1024,  # one answer for all partitions (P5); aiokafka's own is 50 MB
     "fetch_max_wait_ms": 100,
     "retry_backoff_ms": 100,
     "metadata_max_age_ms": 30_000,
@@ -72,9 +75,10 @@ def connection(settings: ServiceSettings) -> dict[str, Any]:
     return out
 
 
-def consumer_options() -> dict[str, Any]:
-    """How every consumer here reads; Faust's consumer is built with the same."""
-    return dict(_FETCH)
+def consumer_options(partitions_count: int = 1) -> dict[str, Any]:
+    """How every consumer here reads; Faust's consumer is built with the same. A larger record still comes, alone."""
+    share = PREFETCH_BYTES_MAX // max(1, partitions_count)
+    return {**_FETCH, "max_partition_fetch_bytes": min(PARTITION_FETCH_BYTES_MAX, share)}
 
 
 def to_record(message: Any, names: Names | None = None) -> Record:

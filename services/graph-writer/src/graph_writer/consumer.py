@@ -22,7 +22,7 @@ from eventlog.kafka import POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, connection, con
 from eventlog.log import Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
-from eventlog.topics import Names
+from eventlog.topics import Names, topic_table
 
 BATCH = 5
 WITHIN_S = 0.1
@@ -50,7 +50,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         reading = _reading(self.app)
         return AIOKafkaConsumer(
             **connection(reading.settings),
-            **consumer_options(),
+            **consumer_options(reading.partitions_count),
             group_id=reading.group,
             group_instance_id=reading.instance or None,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
@@ -150,6 +150,12 @@ class Reading:
         self._generation = -1
         self._is_busy = False
         self._app = self._build()
+
+    @property
+    def partitions_count(self) -> int:
+        """That this member may have at most."""
+        table = topic_table()
+        return sum(table[topic].partitions for topic in self._logical.values())
 
     @property
     def next_offsets(self) -> Mapping[TopicPartition, int]:

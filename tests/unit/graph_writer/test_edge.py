@@ -3,10 +3,11 @@
 import uuid
 from pathlib import Path
 
-from graph_writer.stores.edge import STEP, EdgeStore, FolderLock
-from graph_writer.stores.store import Collection, Point
+from graph_writer.stores.edge import STEP, WORDS_STEP, EdgeStore, FolderLock
+from graph_writer.stores.store import Collection, Point, Words
 
 GRAPH = Collection(name="graph", dims=2)
+TEXTS = Collection(name="texts", dims=2, keywords="some")
 
 
 async def opened(folder: Path) -> EdgeStore:
@@ -43,4 +44,20 @@ async def test_what_a_death_left_unsealed_is_sealed_at_opening(tmp_path: Path):
     await store.close()
     store = await opened(tmp_path / "store")
     assert sealed_count(store) >= STEP - 1_000
+    await store.close()
+
+
+async def test_points_with_keywords_are_sealed_sooner_for_each_holds_more_memory(tmp_path: Path):
+    store = await opened(tmp_path / "store")
+    await store.open(TEXTS)
+    points = [
+        Point(id=uuid.UUID(int=10 + n), payload={}, vector=b"\0\0\x80?" + bytes(4), words=Words([n], [1.0]))
+        for n in range(WORDS_STEP)
+    ]
+    shard = store._shards[TEXTS.name].shard
+    await store.upsert(TEXTS.name, points[:-2])  # the settings are a point, too
+    assert shard.info().segments_count == 1
+    await store.upsert(TEXTS.name, points[-2:])
+    assert shard.info().segments_count == 2, "one that is sealed, one to go on in"
+    assert 4 * WORDS_STEP <= STEP
     await store.close()

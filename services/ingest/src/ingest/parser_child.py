@@ -140,6 +140,7 @@ def _explain(error: Exception) -> dict[str, str]:
 
 def _scan(_answers: Answers, out: str, kind: str, files: str) -> dict[str, Any]:
     """`files` names a JSON-lines file: path, local path, SHA-256 and size of each."""
+    from eventlog import allocator  # noqa: PLC0415 - the child imports what the request needs
     from eventlog.events import SourceKind  # noqa: PLC0415 - the child imports what the request needs
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
     from ingest.sources.kinds import scan  # noqa: PLC0415 - the child imports what the request needs
@@ -153,6 +154,7 @@ def _scan(_answers: Answers, out: str, kind: str, files: str) -> dict[str, Any]:
         return {"kind": found, "lone": index.count("lone"), "items": index.count("items")}
     finally:
         index.close()
+        allocator.trim()  # a large library's cross-references take more than any document after it
 
 
 def _identify(answers: Answers, out: str, path: str) -> dict[str, Any]:
@@ -171,6 +173,7 @@ def _identify(answers: Answers, out: str, path: str) -> dict[str, Any]:
 
 
 def _make_documents(_answers: Answers, out: str, project_id: str) -> dict[str, Any]:
+    from eventlog import allocator  # noqa: PLC0415 - the child imports what the request needs
     from eventlog.ids import ProjectId  # noqa: PLC0415 - the child imports what the request needs
     from ingest.scan_index import ScanIndex  # noqa: PLC0415 - the child imports what the request needs
 
@@ -184,6 +187,7 @@ def _make_documents(_answers: Answers, out: str, project_id: str) -> dict[str, A
         }
     finally:
         index.close()
+        allocator.trim()
 
 
 def _parse(

@@ -17,6 +17,7 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
+from eventlog import allocator
 from eventlog.logs import Logger
 from graph_writer.stores.store import (
     Collection,
@@ -33,8 +34,9 @@ from graph_writer.stores.store import (
 DENSE = "dense"
 WORDS = "words"
 STEP = 8_000
-"""Points written between two sealings; half of it from `LARGE_DIMS` on."""
-LARGE_DIMS = 768
+"""Points of the graph written between two sealings: half a kilobyte of memory each until they are sealed."""
+WORDS_STEP = 2_000
+"""Points with keywords: six kilobytes each (docs/decisions/0005)."""
 SETTINGS_ID = UUID("00000000-0000-0000-0000-000000000001")
 """The point of each collection that says how it was made."""
 
@@ -99,7 +101,7 @@ class EdgeStore:
         if collection.name in self._shards:
             return
         folder = self._folder / collection.name
-        step = STEP if collection.dims <= LARGE_DIMS else STEP // 2
+        step = WORDS_STEP if collection.has_words else STEP
         config = _config(collection, step)
         settings = {"kind": "settings", "space": collection.space, "keywords": collection.keywords}
         if (folder / "edge_config.json").is_file():
@@ -241,6 +243,7 @@ class EdgeStore:
     def _seal(self, opened: _Shard) -> None:
         opened.written = 0
         opened.shard.optimize()
+        allocator.trim()  # what held the points is in pieces, and would stay
         opened.is_dirty = True
 
 

@@ -1,5 +1,6 @@
 """Files that make the parser hang, crash or eat memory: each costs itself, and its neighbours go through."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -184,6 +185,19 @@ async def test_a_child_is_ended_with_its_parser(tmp_path: Path) -> None:
         assert child is not None
         os.kill(child.pid, 0)
     assert child.returncode == -signal.SIGKILL
+
+
+async def test_a_child_that_nobody_asks_is_ended_and_the_next_question_starts_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.parser._IDLE_S_MAX", 0.01)
+    files = local_files(tmp_path / "blobs", {"a.txt": WELL})
+    async with Parser() as parser:
+        first = await parser.validate(files=files, kind=SourceKind.AUTO)
+        async with asyncio.timeout(30):
+            while parser._process is not None:  # noqa: ASYNC110 - the child tells nobody
+                await asyncio.sleep(0.01)
+        assert await parser.validate(files=files, kind=SourceKind.AUTO) == first
 
 
 def test_a_validation_says_what_is_in_a_folder_and_what_is_wrong_with_it(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ __all__ = [
 logger = Logger("ingest.parser")
 
 _LINE_BYTES_MAX = 4 * 1024 * 1024
+_IDLE_S_MAX = 5.0
+"""A child that nobody asks for so long gives its memory back; the next request starts another, in a third of a second."""
 _VALIDATED_FILES_MAX = 200
 """A validation looks into so many lone files; an import looks into all."""
 
@@ -123,6 +125,7 @@ class Parser:
         self._argv = argv
         self._process: asyncio.subprocess.Process | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._resting: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -253,6 +256,9 @@ class Parser:
                     raise
                 logger.info("parser.again", path=death.path, why=death)
                 answer, path = await self._answer(line, wall_s)
+        if self._resting is not None:
+            self._resting.cancel()
+        self._resting = asyncio.get_running_loop().call_later(_IDLE_S_MAX, self._let_go)
         match answer.get("error"):
             case None:
                 return dict(answer["ok"])
@@ -315,7 +321,15 @@ class Parser:
         process.kill()
         return await process.wait()
 
+    def _let_go(self) -> None:
+        if self._process is not None and not self._one_at_a_time.locked():
+            process, self._process = self._process, None
+            with suppress(ProcessLookupError):
+                process.kill()
+
     async def _end(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             with suppress(ProcessLookupError):

@@ -112,11 +112,10 @@ def make_history(data: Path, provider: Provider, chunk_count: int) -> dict[str, 
     write_history(data, SPACE, chunk_count)
     written_s = time.monotonic() - began
     began = time.monotonic()
-    with (
-        running_stack(data, embedding=SPACE, provider=provider, ready_s_max=READY_S_MAX) as stack,
-        Service(stack.url, say=lambda text: print(text, file=sys.stderr)) as service,
-    ):
-        status = stack.ended_status(service, str(import_id_of(chunk_count)))
+    with running_stack(data, embedding=SPACE, provider=provider, ready_s_max=READY_S_MAX) as stack:
+        status = stack.wait(str(import_id_of(chunk_count)))
+        if status["state"] != "completed":
+            raise BenchFailed(f"the history ended as {status['state']}: {status.get('problem')}")
         settled_s = time.monotonic() - began
         records = asyncio.run(record_counts(stack.kafka))
     return {

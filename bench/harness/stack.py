@@ -36,12 +36,12 @@ class BenchFailed(Exception):  # noqa: N818 - names what it is to the reader
     """The measurement is worth nothing, and why."""
 
 
-def wait_until(what: str, is_true: Callable[[], bool], timeout_s: float) -> None:
+def wait_until(what: str, is_true: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_true():
         if time.monotonic() > deadline:
             raise BenchFailed(f"{what} did not happen in {timeout_s:.0f} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def free_port() -> int:
@@ -119,13 +119,13 @@ class Stack:
 
     def import_folder(self, folder: Path, project: str, kind: str = "auto") -> "Imported":
         """Uploads first: what is measured is from the request to the end of the import."""
-        with Service(self.url, say=lambda text: print(text, file=sys.stderr)) as service:
+        with self.service() as service:
             uploaded = upload(service, select([folder]), lambda _file, _is_sent: None)
-            body = {"source": source_of(kind, uploaded), "project": project}
             before_pids, before_cpu, asked_at = self.pids(), self.cpu_s(), datetime.now(UTC)
-            _, accepted = service.post("/api/imports", body, headers={"Idempotency-Key": f"bench-{project}"})
-            import_id = str(accepted["import_id"])
-            status = self.ended_status(service, import_id)
+            import_id = self._ask_for(service, source_of(kind, uploaded), project)
+            status = self._ended_status(service, import_id, IMPORT_S_MAX)
+            if status["state"] not in ("completed", "completed_with_rejections"):
+                raise BenchFailed(f"the import ended as {status['state']}: {status.get('problem')}")
             after_cpu = self.cpu_s()
         return Imported(
             import_id=import_id,
@@ -135,16 +135,41 @@ class Stack:
             cpu_s={name: after_cpu[name] - before_cpu.get(name, 0.0) for name in after_cpu},
         )
 
-    def ended_status(self, service: Service, import_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + IMPORT_S_MAX
+    def service(self) -> Service:
+        return Service(self.url, say=lambda text: print(text, file=sys.stderr))
+
+    def ask_for(self, folder: Path, project: str, kind: str = "auto") -> str:
+        """The import's id; it is not waited for."""
+        with self.service() as service:
+            uploaded = upload(service, select([folder]), lambda _file, _is_sent: None)
+            return self._ask_for(service, source_of(kind, uploaded), project)
+
+    def status(self, import_id: str) -> dict[str, Any]:
+        with self.service() as service:
+            return service.get(f"/api/imports/{import_id}")
+
+    def cancel(self, import_id: str) -> None:
+        with self.service() as service:
+            service.post(f"/api/imports/{import_id}/cancel")
+
+    def wait(self, import_id: str, timeout_s: float = IMPORT_S_MAX) -> dict[str, Any]:
+        """The status of the import when it has ended, however."""
+        with self.service() as service:
+            return self._ended_status(service, import_id, timeout_s)
+
+    def _ask_for(self, service: Service, source: dict[str, Any], project: str) -> str:
+        body = {"source": source, "project": project}
+        _, accepted = service.post("/api/imports", body, headers={"Idempotency-Key": f"bench-{project}"})
+        return str(accepted["import_id"])
+
+    def _ended_status(self, service: Service, import_id: str, timeout_s: float) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
         while True:
             status = service.get(f"/api/imports/{import_id}")
             if status["state"] in TERMINAL:
-                if status["state"] not in ("completed", "completed_with_rejections"):
-                    raise BenchFailed(f"the import ended as {status['state']}: {status.get('problem')}")
                 return status
             if time.monotonic() > deadline:
-                raise BenchFailed(f"the import has not ended in {IMPORT_S_MAX:.0f} s: {json.dumps(status)}")
+                raise BenchFailed(f"the import has not ended in {timeout_s:.0f} s: {json.dumps(status)}")
             time.sleep(0.5)  # not to be measured itself; when it ended stands in the status
 
 

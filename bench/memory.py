@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.cgroup import Cgroup, memory_limited
 from harness.corpus import write_corpus
-from harness.finished_history import SPACE as HISTORY_SPACE
+from harness.finished_history import MODEL as HISTORY_MODEL
 from harness.finished_history import write_history
 from harness.processes import MemorySampler
 from harness.report import megabytes, print_head, print_table, save
@@ -130,11 +130,11 @@ def history(run: Run) -> None:
     run.facts["chunks"] = write_history(run.data / "kafka", HISTORY_EVENTS)
     with ExitStack() as on:
         began = time.monotonic()
-        run.stack(on, HISTORY_SPACE, from_start=True)
+        run.stack(on, HISTORY_MODEL, from_start=True)
         run.facts["rebuilt_s"] = round(time.monotonic() - began, 1)
     with ExitStack() as on:
         began = time.monotonic()
-        run.stack(on, HISTORY_SPACE, from_start=True)
+        run.stack(on, HISTORY_MODEL, from_start=True)
         run.facts["started_s"] = round(time.monotonic() - began, 1)
 
 

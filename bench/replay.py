@@ -35,7 +35,6 @@ from harness.stack import (
 
 from eventlog.spaces import parse_space
 from eventlog.topics import EMBEDDINGS, IMPORTS, topic_table
-from paperlog.service import Service
 
 SPACE = str(parse_space("openai/text-embedding-3-small@256"))
 LOST = {

@@ -40,11 +40,13 @@ from eventlog.events import (
 )
 from eventlog.kafka import KafkaLog
 from eventlog.settings import ServiceSettings
+from eventlog.spaces import parse_space
 from eventlog.topics import CHUNKS, EMBEDDINGS, IMPORTS, topic_table
 from paperlog.up.kafka import embedded_kafka
 
 DIMS = 64
-SPACE = f"openai/test-embedding@{DIMS}"
+MODEL = f"openai/test-embedding@{DIMS}"
+SPACE = str(parse_space(MODEL))
 _PER_DOCUMENT, _PER_IMPORT, _PER_SETTLEMENT = 100, 5_000, 5
 _AT = datetime(2026, 1, 2, tzinfo=UTC)
 _STORE = ids.StoreId(ids.NAMESPACE)
@@ -66,7 +68,9 @@ async def _write(bootstrap: str, chunks_count: int) -> None:
     table = topic_table()
     await log.ensure_topics([table[name] for name in (IMPORTS, CHUNKS, EMBEDDINGS)])
     await log.close()
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_batch_size=256 * 1024)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=20, max_batch_size=256 * 1024
+    )
     await producer.start()
     schemas, acks = Schemas(schemas_dir()), []
     partition_of, partitions = DefaultPartitioner(), list(range(table[EMBEDDINGS].partitions))

@@ -96,11 +96,6 @@ def plan_embedders(
     return EmbedderPlan(start=tuple(start), without_key=tuple(without_key), unknown=tuple(unknown))
 
 
-_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""glibc's own figure, but said: otherwise it grows with the largest block that was ever freed, and with it what a
-process keeps."""
-
-
 def child_env(
     environ: Mapping[str, str], own: Mapping[str, str], *, provider: str = "local"
 ) -> dict[str, str]:
@@ -115,4 +110,4 @@ def child_env(
         if name in allowed or not (name.endswith("_API_KEY") or name.startswith("KAFKA_"))
     }
     loopback = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-    return {**inherited, **loopback, "PYTHONUNBUFFERED": "1", **_MALLOC, **own}
+    return {**inherited, **loopback, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **own}

@@ -1,5 +1,6 @@
 """What /proc says of processes and their children: memory and processor time. Linux only, as the benches are."""
 
+import contextlib
 import os
 import threading
 import time
@@ -21,13 +22,11 @@ def _stat(pid: int) -> list[str] | None:
 
 def with_children(pid: int) -> list[int]:
     """The process and all that descend from it and live."""
-    parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names alone
-        if name.isdigit() and (stat := _stat(int(name))) is not None:
-            parents.setdefault(int(stat[1]), []).append(int(name))
     found = [pid]
     for each in found:
-        found += parents.get(each, [])
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # gone in between
+                found += map(int, children.read_text().split())
     return found
 
 

@@ -106,7 +106,7 @@ class ChunkRows:
         counters["warnings"] += replace_warnings(self._db, import_no, document.number, event.warnings)
         self._db.execute(
             "UPDATE documents SET title = ?, items = ?, parts = ?, revision = ?, parsed_offset = ?, attempt = ?, "
-            "has_refused = ?, said_offset = NULL, settled = 0 WHERE number = ?",
+            "has_refused = ?, authors = ?, concepts = ?, said_offset = NULL, settled = 0 WHERE number = ?",
             (
                 event.title,
                 json.dumps(event.source_items),
@@ -115,6 +115,8 @@ class ChunkRows:
                 offset,
                 event.attempt,
                 any(one.status is AttachmentStatus.REJECTED for one in event.attachments),
+                len(event.creators),
+                len(event.concepts),
                 document.number,
             ),
         )
@@ -228,9 +230,9 @@ class ChunkRows:
     def settle_document(self, import_no: int, event: DocumentSettled) -> None:
         """Only the answer to what was said last counts."""
         cursor = self._db.execute(
-            "UPDATE documents SET settled = 1 "
+            "UPDATE documents SET settled = 1, nodes = ?, edges = ? "
             "WHERE import_no = ? AND document_id = ? AND said_offset = ? AND settled = 0",
-            (import_no, event.document_id.bytes, event.offset),
+            (event.node_count, event.edge_count, import_no, event.document_id.bytes, event.offset),
         )
         self.deltas[import_no]["settled"] += cursor.rowcount
 

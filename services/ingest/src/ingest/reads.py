@@ -6,14 +6,14 @@ Reads are short and synchronous; a page holds what its limit says, so that memor
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from eventlog.events import ChunkOutcome, ChunkRejectionReason, DocumentRejectionReason, Part, Source
 from eventlog.ids import ChunkId, DocumentId, ImportId, ProjectId, project_id
-from ingest.state import ChunkCounts, DocumentCounts, Import, ImportStatus, Project
+from ingest.state import ChunkCounts, DocumentCounts, Import, ImportStatus, Project, State
 from ingest.tables import CODE, OUTCOMES, load_import, load_source
 
 _CHUNK_COUNTS = "total, stored, rejected, dead_lettered, superseded, reused"
@@ -82,6 +82,17 @@ def chunk_counts(row: Iterable[int]) -> ChunkCounts:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphCounts:
+    """Of an import's stored documents, one by one: an author of two of them counts twice."""
+
+    full_texts: int = 0
+    authors: int = 0
+    concepts: int = 0
+    nodes: int = 0
+    edges: int = 0
+
+
 class Reads:
     def __init__(self, read: sqlite3.Connection) -> None:
         self._read = read
@@ -100,16 +111,24 @@ class Reads:
         return None if row is None else self._status(*row)
 
     def statuses(
-        self, *, before: int | None, limit: int, project_id: ProjectId | None = None
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        project_id: ProjectId | None = None,
+        states: Sequence[State] = (),
     ) -> list[ImportStatus]:
-        """Newest first; `before` is the `cursor` of the last one of the page before."""
-        where, values = ["number < ?"], [before if before is not None else 1 << 62]
-        project: list[bytes] = []
+        """Newest first; `before` is the `cursor` of the last one of the page before. No states means all."""
+        where = ["number < ?"]
+        values: list[object] = [before if before is not None else 1 << 62]
         if project_id is not None:
             where.append("project_id = ?")
-            project.append(project_id.bytes)
+            values.append(project_id.bytes)
+        if states:
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+            values.extend(states)
         rows = self._read.execute(
-            f"{_STATUS} WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?", (*values, *project, limit)
+            f"{_STATUS} WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?", (*values, limit)
         ).fetchall()
         return [self._status(*row) for row in rows]
 
@@ -218,6 +237,15 @@ class Reads:
             )
             for row in rows
         ]
+
+    def graph_counts(self, import_id: ImportId) -> GraphCounts:
+        row = self._read.execute(
+            "SELECT count(*) FILTER (WHERE instr(parts, ?)), coalesce(sum(authors), 0), coalesce(sum(concepts), 0), "
+            "coalesce(sum(nodes), 0), coalesce(sum(edges), 0) FROM documents "
+            "WHERE settled AND import_no = (SELECT number FROM imports WHERE import_id = ?)",
+            (Part.FULL_TEXT, import_id.bytes),
+        ).fetchone()
+        return GraphCounts(full_texts=row[0], authors=row[1], concepts=row[2], nodes=row[3], edges=row[4])
 
     def rejections(self, import_id: ImportId, *, after: int, limit: int) -> list[RejectionRow]:
         rows = self._read.execute(

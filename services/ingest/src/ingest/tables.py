@@ -38,7 +38,8 @@ TABLES = {
     # an `attempt` of 0 is to be driven again, whatever is settled; `has_refused`: one of its files was rejected.
     "documents": "number INTEGER PRIMARY KEY, import_no INTEGER, document_id BLOB, title TEXT, items TEXT, "
     "parts TEXT, revision INTEGER, parsed_offset INTEGER, attempt INTEGER DEFAULT 0, open INTEGER DEFAULT 0, "
-    "said_offset INTEGER, settled INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, "
+    "said_offset INTEGER, settled INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, authors INTEGER DEFAULT 0, "
+    "concepts INTEGER DEFAULT 0, nodes INTEGER DEFAULT 0, edges INTEGER DEFAULT 0, "
     "UNIQUE (import_no, document_id))",
     # By document, so that what is settled together lies together and needs no second index.
     "chunks": "document_no INTEGER, chunk_id BLOB, part TEXT, chunk_index INTEGER, listed INTEGER, outcome INTEGER, "

@@ -123,10 +123,10 @@ def file_too_large(name: str) -> UploadRefused:
     )
 
 
-def request_too_large() -> UploadRefused:
+def request_too_large(bytes_max: int = REQUEST_BYTES_MAX) -> UploadRefused:
     return UploadRefused(
         "request_too_large",
-        f"The files are larger than {REQUEST_BYTES_MAX // 1024**3} GiB together.",
+        f"The files are larger than {bytes_max // 1024**2:,} MiB together.",
         "Split the library into several imports of the same project.",
         is_too_large=True,
     )

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from eventlog.topics import Names, topic_table
 from ingest import registry
-from ingest.http import health, imports, page, problems, reads
+from ingest.http import health, imports, older, page, problems, reads
 from ingest.http.accepting import Accepting
 from ingest.http.comparing import Comparing
 from ingest.http.guard import Guard, names_answered
@@ -42,8 +42,10 @@ def build_app(parts: HttpParts) -> FastAPI:
     app.include_router(health.router(parts, state))
     app.include_router(imports.blob_router(parts))
     app.include_router(imports.router(parts, accepting, state))
-    app.include_router(reads.comparing_router(Comparing(parts, accepting, writer), accepting, state))
+    comparing = Comparing(parts, accepting, writer)
+    app.include_router(reads.comparing_router(comparing, accepting, state))
     app.include_router(reads.router(parts, embedder, writer))
+    app.include_router(older.router(parts, accepting, comparing))
     app.include_router(registry.router(parts.schemas, topic_table(), Names(parts.settings.prefix)))
     names = names_answered(parts.settings.http_names, bound_to=parts.settings.http_host)
     app.add_middleware(Guard, names=names)
@@ -58,7 +60,7 @@ def _describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            for model in (*imports.BODY_MODELS, problems.ProblemDocument):
+            for model in (*imports.BODY_MODELS, *older.BODY_MODELS, problems.ProblemDocument):
                 described = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(described.pop("$defs", {}))
                 schemas[model.__name__] = described

@@ -94,12 +94,12 @@ async def read_asked(request: Request, parts: HttpParts) -> Asked:
     if content_type == "application/json":
         body = ImportIn.model_validate_json(await read_json(request))
         if body.paths is not None:
-            files, name = await _from_paths(body.paths, parts)
-            return _asked(files, name, body.kind, body.project, body.space, body.options)
+            files, name = await take_paths(body.paths, parts)
+            return build_asked(files, name, body.kind, body.project, body.space, body.options)
         assert body.source is not None, "the body's own check lets one of both through"
         files, name = await _from_hashes(body.source.files, parts.blobs)
         kind = body.source.kind if body.source.kind is not SourceKind.AUTO else body.kind
-        return _asked(files, name, kind, body.project, body.space, body.options)
+        return build_asked(files, name, kind, body.project, body.space, body.options)
     raise Problem(
         415,
         "type_unsupported",
@@ -108,7 +108,7 @@ async def read_asked(request: Request, parts: HttpParts) -> Asked:
     )
 
 
-def _asked(
+def build_asked(
     files: tuple[SourceFile, ...],
     default_name: str,
     kind: SourceKind,
@@ -158,15 +158,15 @@ async def _from_form(request: Request, parts: HttpParts) -> Asked:
         options = TypeAdapter(Options).validate_json(form.fields.get("options") or "{}")
         kind = _kind(form.fields.get("kind") or SourceKind.AUTO)
         project, space = form.fields.get("project"), form.fields.get("space")
-        files, name = await _published(form.files, parts.blobs)
-        return _asked(files, name, kind, project, space, options)
+        files, name = await publish_form(form.files, parts.blobs)
+        return build_asked(files, name, kind, project, space, options)
 
 
 def _kind(text: str) -> SourceKind:
     return SourceKind(text) if text in _KINDS else SourceKind.UNKNOWN
 
 
-async def _published(
+async def publish_form(
     received: Sequence[tuple[str, Received, Blob]], blobs: Blobs
 ) -> tuple[tuple[SourceFile, ...], str]:
     if len(received) == 1 and is_zip(received[0][0]):
@@ -218,7 +218,7 @@ def files_missing(status: int, missing: Sequence[str]) -> Problem:
 # --- paths on this machine ---------------------------------------------------------------------------------------
 
 
-async def _from_paths(paths: Sequence[str], parts: HttpParts) -> tuple[tuple[SourceFile, ...], str]:
+async def take_paths(paths: Sequence[str], parts: HttpParts) -> tuple[tuple[SourceFile, ...], str]:
     roots = parts.settings.allowed_roots
     if not roots:
         raise Problem(

@@ -98,6 +98,14 @@ async def receive_raw(request: Request, received: Received) -> Blob:
     return await filling.done()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormRules:
+    """What the parts with files are called, and how large all of them may be together."""
+
+    files_field: str = "files"
+    files_bytes_max: int = field(default_factory=lambda: REQUEST_BYTES_MAX)
+
+
 @dataclass(slots=True)
 class Form:
     """What came. Leaving the context drops every file that was not published."""
@@ -168,9 +176,10 @@ class _Parts:
 class _Reading:
     """One form being read: which part is open, and how much came."""
 
-    def __init__(self, form: Form, blobs: Blobs) -> None:
+    def __init__(self, form: Form, blobs: Blobs, rules: FormRules) -> None:
         self._form = form
         self._blobs = blobs
+        self._rules = rules
         self._disposition = b""
         self._file: _Filling | None = None
         self._field = ""
@@ -202,8 +211,8 @@ class _Reading:
             self._field = name
             if len(self._form.fields) >= FIELDS_MAX or name in self._form.fields:
                 raise _malformed("A field comes twice, or there are too many.")
-        elif name != "files":
-            raise _malformed("Files come in parts called “files”.")
+        elif name != self._rules.files_field:
+            raise _malformed(f"Files come in parts called “{self._rules.files_field}”.")
         elif filename:
             if len(self._form.files) >= FILES_MAX:
                 raise too_many_files()
@@ -216,8 +225,8 @@ class _Reading:
     async def _take_data(self, data: bytes) -> None:
         if self._file is not None:
             self._file_bytes += len(data)
-            if self._file_bytes > REQUEST_BYTES_MAX:
-                raise request_too_large()
+            if self._file_bytes > self._rules.files_bytes_max:
+                raise request_too_large(self._rules.files_bytes_max)
             await self._file.write(data)
             return
         self._value += data
@@ -239,8 +248,9 @@ class _Reading:
         self._file = None
 
 
-async def read_form(request: Request, form: Form, blobs: Blobs) -> None:
+async def read_form(request: Request, form: Form, blobs: Blobs, rules: FormRules | None = None) -> None:
     """Fills `form` from the request. Raises UploadRefused, Problem."""
+    rules = rules or FormRules()
     _, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
     try:
@@ -249,8 +259,8 @@ async def read_form(request: Request, form: Form, blobs: Blobs) -> None:
         raise _malformed("The form's boundary is too long.") from None
     if not boundary:
         raise _malformed("The form names no boundary.")
-    reading = _Reading(form, blobs)
-    async for piece in pieces(request, REQUEST_BYTES_MAX + FORM_OVERHEAD_BYTES_MAX):
+    reading = _Reading(form, blobs, rules)
+    async for piece in pieces(request, rules.files_bytes_max + FORM_OVERHEAD_BYTES_MAX):
         for what, data in parts.feed(piece):
             await reading.take(what, data)
     if not parts.is_whole:

@@ -15,7 +15,7 @@ PROJECTS := libs/eventlog $(SERVICES) cli
 CACHES := PIP_CACHE_DIR=$(CURDIR)/.cache/pip UV_CACHE_DIR=$(CURDIR)/.cache/uv
 TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integration e2e))
 
-.PHONY: help install run up test docker-test simulate fmt lint types schemas-register bench faults faults-soak lock lock-jars
+.PHONY: help install run up test docker-test simulate fmt lint types schemas-register bench faults faults-soak events-doc lock lock-jars
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -63,6 +63,9 @@ faults: install ## every fault against a real stack, judged by the auditor; FAUL
 
 faults-soak: install ## all faults mixed, one every 3 s, for HOURS
 	@$(BIN)/python -m tests.faults.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+events-doc: install ## write docs/events.md anew from schemas/
+	@$(BIN)/python -m tests.schemas.events_doc
 
 install: .venv/.installed ## everything into .venv and .cache, with hashes; seconds when it is there already
 	@:

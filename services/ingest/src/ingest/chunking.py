@@ -17,45 +17,103 @@ from dataclasses import dataclass, replace
 from eventlog.events import SectionKind
 from ingest import limits
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 """Part of every chunk's id: a change of anything here that moves a boundary needs a new one."""
 
 BYTES_PER_TOKEN = 4
 
 _KINDS = {
-    SectionKind.ABSTRACT: ("abstract", "summary", "zusammenfassung", "résumé", "resumen", "초록", "摘要"),
-    SectionKind.INTRODUCTION: ("introduction", "einleitung", "einführung", "서론", "引言", "introducción"),
-    SectionKind.BACKGROUND: ("background", "theoretical background", "theory", "preliminaries", "hintergrund"),
-    SectionKind.LITERATURE_REVIEW: ("literature review", "related work", "previous work", "state of the art"),
-    SectionKind.METHODOLOGY: (
-        "method", "methods", "methodology", "materials and methods", "methods and materials", "experimental setup",
-        "study design", "data and methods", "methoden", "approach", "experiments",
-    ),
-    SectionKind.RESULTS: ("results", "findings", "results and discussion", "ergebnisse", "evaluation", "결과"),
-    SectionKind.DISCUSSION: ("discussion", "general discussion", "diskussion", "limitations", "논의"),
-    SectionKind.CONCLUSION: (
-        "conclusion", "conclusions", "concluding remarks", "conclusion and future work", "future work", "fazit", "결론",
-    ),
-    SectionKind.REFERENCES: ("references", "bibliography", "works cited", "literature cited", "literatur", "참고문헌"),
-    SectionKind.APPENDIX: ("appendix", "appendices", "supplementary material", "supporting information", "anhang"),
-    SectionKind.ACKNOWLEDGMENTS: ("acknowledgments", "acknowledgements", "acknowledgment", "funding", "danksagung"),
-}  # fmt: skip
-_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
+    SectionKind.ABSTRACT: """
+        abstract, summary, zusammenfassung, kurzfassung, résumé, resumen, 초록, 국문초록, 요약, 국문요약,
+        摘要, 中文摘要, 内容摘要, 內容摘要, 提要, ملخص, مستخلص
+    """,
+    SectionKind.INTRODUCTION: """
+        introduction, einleitung, einführung, introducción, 서론, 머리말, 들어가며, 들어가는 말,
+        引言, 绪论, 緒論, 前言, 导论, 導論, 导言, مقدمة, تمهيد
+    """,
+    SectionKind.BACKGROUND: """
+        background, theoretical background, theory, preliminaries, hintergrund, theoretischer hintergrund, theorie,
+        배경, 이론적 배경, 연구 배경, 背景, 研究背景, 理论背景, 理論背景, 理论基础, خلفية, إطار نظري
+    """,
+    SectionKind.LITERATURE_REVIEW: """
+        literature review, related work, previous work, state of the art, stand der forschung, forschungsstand,
+        선행 연구, 문헌 고찰, 관련 연구, 文献综述, 文獻回顧, 相关研究, 相關研究, 相关工作, دراسات سابقة
+    """,
+    SectionKind.METHODOLOGY: """
+        method, methods, methodology, materials and methods, methods and materials, experimental setup, study design,
+        data and methods, approach, experiments, methode, methoden, methodik, material und methoden,
+        방법, 연구 방법, 연구 설계, 재료 및 방법, 대상 및 방법, 실험, 실험 방법, 方法, 研究方法, 研究设计, 研究設計,
+        材料与方法, 材料與方法, 材料和方法, 对象与方法, 對象與方法, 实验, 實驗, 实验方法, منهجية, منهج, منهجية البحث, منهج البحث, منهجية الدراسة,
+        طرق, طريقة, طريقة البحث, مواد وطرق, إجراءات
+    """,
+    SectionKind.RESULTS: """
+        results, findings, results and discussion, evaluation, ergebnisse, resultate, ergebnisse und diskussion,
+        결과, 연구 결과, 실험 결과, 결과 및 고찰, 结果, 結果, 研究结果, 研究結果, 实验结果, 结果与分析, 结果与讨论, 結果與討論,
+        نتائج, نتائج البحث, نتائج الدراسة, عرض النتائج, نتائج ومناقشة, النتائج والمناقشة
+    """,
+    SectionKind.DISCUSSION: """
+        discussion, general discussion, limitations, diskussion, 논의, 고찰, 토의, 讨论, 討論, 分析与讨论, مناقشة, مناقشة النتائج
+    """,
+    SectionKind.CONCLUSION: """
+        conclusion, conclusions, concluding remarks, conclusion and future work, future work, fazit, ausblick,
+        schlussfolgerung, schlussfolgerungen, fazit und ausblick, zusammenfassung und ausblick,
+        결론, 결론 및 제언, 맺음말, 나가며, 结论, 結論, 结语, 結語, 总结, 总结与展望, 结论与展望,
+        خاتمة, خلاصة, استنتاج, استنتاجات, استنتاجات وتوصيات
+    """,
+    SectionKind.REFERENCES: """
+        references, bibliography, works cited, literature cited, literatur, literaturverzeichnis, quellen,
+        quellenverzeichnis, 참고문헌, 인용문헌, 参考文献, 參考文獻, 引用文献, مراجع, مصادر, قائمة المراجع, قائمة المصادر, مصادر ومراجع
+    """,
+    SectionKind.APPENDIX: """
+        appendix, appendices, supplementary material, supporting information, anhang, anhänge, 부록, 附录, 附錄, ملحق, ملاحق
+    """,
+    SectionKind.ACKNOWLEDGMENTS: """
+        acknowledgments, acknowledgements, acknowledgment, funding, danksagung, 감사의 글, 사사, 致谢, 致謝, 謝辭, شكر, شكر وتقدير
+    """,
+}
+_NOT_SPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
+_ARABIC_MARKS = re.compile("[\u0640\u064b-\u065f\u0670\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a name does without: lengthening, vowel signs, and marks of direction."""
+_ARABIC_ARTICLE = re.compile(r"(?<!\w)(\u0648?)\u0627\u0644(?=\w\w)")
+_ALEFS = str.maketrans("\u0623\u0625\u0622", "\u0627\u0627\u0627")
+
+
+def _name(title: str) -> str:
+    """What a heading is called, whatever its case, blanks between syllables, brackets, article and vowel signs."""
+    name = title.strip(" \t.:\uff1a\u3010\u3011[]\u3014\u3015").casefold()
+    if _NOT_SPACED.search(name):
+        return "".join(name.split())
+    name = _ARABIC_ARTICLE.sub(r"\1", _ARABIC_MARKS.sub("", name)).translate(_ALEFS)
+    return " ".join(name.split())
+
+
+_KIND_OF = {_name(name): kind for kind, names in _KINDS.items() for name in names.split(",")}
 _NUMBERED = re.compile(
-    r"(?P<number>(?:\d{1,2}\.){0,3}\d{1,2}|[IVX]{1,5})[.)]?[ \t]+(?P<title>[^\W\d_].{1,90})"
+    r"(?P<number>(?:\d{1,2}\.){0,3}\d{1,2}|[IVX]{1,5}|[\u2160-\u216b])(?P<mark>[.)]?)[ \t]+(?P<title>[^\W\d_].{1,90})"
 )
+_CHAPTER = re.compile(
+    r"(?:\u7b2c ?[\u4e00-\u9fff\d]{1,3} ?[\u7ae0\u8282\u7bc0]|\uc81c ?\d{1,2} ?[\uc7a5\uc808]|[\uff08(]?[\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341]{1,3}[\u3001\uff0e.\uff09)])"
+    r"[ \t\u3000]*(?P<title>[^\W\d_].{0,40})"
+)
+"""第一章 …, 제1장 …, 一、…, (二) …"""
+_UNSPACED_NUMBER = re.compile(
+    r"(?P<number>\d{1,2}(?:[.\uff0e]\d{1,2}){0,3})[.\uff0e\u3001]?[ \t\u3000]*(?P<title>[\u3400-\u9fff\uac00-\ud7a3].{0,40})"
+)
+"""1引言, 2、方法: taken for a heading by a known name only."""
+_TURNED = re.compile(r"([.)])(\d{1,2}) (?=[\u0590-\u08ff])")
+"""A number before right-to-left text as it comes out of a PDF: its mark first."""
 _MARKDOWN = re.compile(r"(?P<marks>#{1,6})[ \t]+(?P<title>.{1,100}?)[ \t]*#*")
-_APPENDIX = re.compile(r"appendix(\s+[A-Z0-9])?([.:].*)?", re.IGNORECASE)
-_SENTENCE = re.compile(r"[.!?;,]$|[.!?] [A-Z]")
-_TABLE = re.compile(r"(table|tabelle|표)\s+\d+\s*[.:]", re.IGNORECASE)
+_APPENDIX = re.compile(r"(?:appendix|anhang)(\s+[A-Z0-9])?([.:].*)?", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?;,\u3002\uff01\uff1f\uff1b\uff0c\u061f\u061b\u060c]$|[.!?] [A-Z]|[\u3002\uff0c]")
+_TABLE = re.compile(r"(?:(?:table|tabelle|جدول)\s+|[\ud45c\u8868]\s*)\d+\s*[.:\uff1a]?", re.IGNORECASE)
 
 
 _ENDS = tuple(
     tuple(end.encode() for end in ends)
     for ends in (
         ("\n\n",),
-        (". ", ".\n", "? ", "?\n", "! ", "!\n", "。", "！", "？", "؟ ", "۔ ", "।"),  # noqa: RUF001 - punctuation of other scripts is meant
-        ("\n", "; ", "；", "、", "，"),  # noqa: RUF001 - punctuation of other scripts is meant
+        (". ", ".\n", "? ", "?\n", "! ", "!\n", "。", "！", "？", "؟ ", "؟\n", "۔ ", "।"),  # noqa: RUF001 - punctuation of other scripts is meant
+        ("\n", "; ", "；", "、", "，", "؛ ", "، "),  # noqa: RUF001 - punctuation of other scripts is meant
         (" ", "\t", "\u3000"),
     )
 )
@@ -102,35 +160,45 @@ def find_headings(body: str) -> Iterator[Heading]:
     at = 0
     for line in body.split("\n"):
         text = line.strip()
-        if 3 <= len(text) <= 100 and (found := _heading(text)):
+        if 2 <= len(text) <= 100 and (found := _heading(text)):
             title, kind, depth = found
             yield Heading(start=at, title=title, kind=kind, depth=depth)
         at += len(line) + 1
 
 
 def _heading(text: str) -> tuple[str, SectionKind, int] | None:
+    text = _TURNED.sub(r"\2\1 ", text, count=1) if text[0] in ".)" else text
     if mark := _MARKDOWN.fullmatch(text):
         return mark["title"], _kind(mark["title"]), len(mark["marks"])
-    if text.rstrip(".:").casefold() in _KIND_OF:
-        return text.rstrip(".:"), _kind(text), 1
+    if _name(text) in _KIND_OF:
+        return text.rstrip(".:\uff1a"), _kind(text), 1
     if _APPENDIX.fullmatch(text):
         return text, SectionKind.APPENDIX, 1
+    if (chapter := _CHAPTER.fullmatch(text)) and not _SENTENCE.search(chapter["title"]):
+        return chapter["title"].strip(), _kind(chapter["title"]), 1
     if (number := _NUMBERED.fullmatch(text)) and not _SENTENCE.search(number["title"]):
         title = number["title"].strip()
         kind = _kind(title)
-        # "2 patients were excluded" is no heading: a number alone needs a capital and few words.
-        if kind is not SectionKind.OTHER or (
-            (title[0].isupper() or not title[0].isascii()) and len(title.split()) <= 10
-        ):
+        if kind is not SectionKind.OTHER or _looks_like_a_title(title, number):
             return title, kind, number["number"].count(".") + 1
+    if (number := _UNSPACED_NUMBER.fullmatch(text)) and _name(number["title"]) in _KIND_OF:
+        depth = number["number"].replace("\uff0e", ".").count(".") + 1
+        return number["title"].strip(), _kind(number["title"]), depth
     return None
 
 
+def _looks_like_a_title(title: str, number: re.Match[str]) -> bool:
+    """A number alone needs a capital, or where there are none a mark, and few words: "2 patients were excluded" is none."""
+    first = title[0]
+    has_case = first.lower() != first.upper()
+    is_marked = bool(number["mark"]) or "." in number["number"]
+    return (first.isupper() if has_case else is_marked) and len(title.split()) <= 10
+
+
 def _kind(title: str) -> SectionKind:
-    name = title.strip().rstrip(".:").casefold()
     if _TABLE.match(title):
         return SectionKind.TABLE
-    return _KIND_OF.get(name, SectionKind.OTHER)
+    return _KIND_OF.get(_name(title), SectionKind.OTHER)
 
 
 def divide(body: str, told: Sequence[Heading] = ()) -> list[BodySection]:

@@ -1,10 +1,14 @@
-"""Text as we keep it: NFC, without NUL, lone surrogates and control characters; scripts and directions untouched."""
+"""Text as we keep it: NFC, without NUL, lone surrogates and control characters; scripts and directions untouched.
+
+Arabic letters that stand for their shapes, as some PDFs and what was pasted from them have, become the letters.
+"""
 
 import html
 import re
 import unicodedata
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_SHAPES = re.compile("[\ufb50-\ufdff\ufe70-\ufefc]+")
 _SPACES = re.compile(r"\s+")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
 _HIDDEN = re.compile(r"<(?:(?P<tag>script|style|head)\b|!--)", re.IGNORECASE)
@@ -14,7 +18,8 @@ _BREAKS = frozenset("p br div li ul ol tr h1 h2 h3 h4 h5 h6 blockquote table".sp
 def clean(text: str) -> str:
     """Line ends are newlines, form feeds and vertical tabs too."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0b", "\n").replace("\x0c", "\n")
-    return unicodedata.normalize("NFC", _CONTROL.sub("", text))
+    text = _SHAPES.sub(lambda run: unicodedata.normalize("NFKC", run[0]), _CONTROL.sub("", text))
+    return unicodedata.normalize("NFC", text)
 
 
 def one_line(text: str, length_max: int) -> str:

@@ -37,8 +37,8 @@ _FACTS = (
     "pages", "publisher", "language", "abstract", "tags", "collections",
 )  # fmt: skip
 """What an item and a document call by one name."""
-PASSAGE_CHARACTERS_MIN = 40
-"""Of a section, such as a heading that its first subheading follows at once."""
+PASSAGE_BYTES_MIN = 40
+"""Of a section, such as a heading that its first subheading follows at once; bytes, as a Chinese sentence is short."""
 CONCEPT_TEXT_CHARACTERS = 1_500
 """Of a body's beginning, read for keyphrases where there is no abstract."""
 
@@ -143,9 +143,9 @@ def _passages(body: Body, sections: Sequence[BodySection]) -> Iterator[_Draft]:
     """Chunks of each section; what is too short to be found by itself begins the next section's first chunk."""
     start = 0
     for number, section in enumerate(sections):
-        if section.end - start < PASSAGE_CHARACTERS_MIN and number + 1 < len(sections):
-            continue
         text = body.text[start : section.end]
+        if len(text.encode()) < PASSAGE_BYTES_MIN and number + 1 < len(sections):
+            continue
         for span in split(text):
             yield _Draft(
                 kind=ChunkKind.PASSAGE,

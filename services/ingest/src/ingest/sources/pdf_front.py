@@ -19,12 +19,15 @@ from ingest.sources.item import BodyUnreadable, Item, Rejection, find_doi, find_
 from ingest.sources.pdf import opened, page_text
 
 _ABSTRACT = re.compile(
-    r"^[ \t]{0,40}(?:abstract|a b s t r a c t|summary|zusammenfassung|résumé|resumen)\b",
+    r"^[ \t]{0,40}(?:(?:abstract|a b s t r a c t|summary|zusammenfassung|kurzfassung|résumé|resumen)\b|"
+    r"(?:국문 ?)?초 ?록|(?:국문 ?)?요 ?약|[【\[]?摘[ \u3000]?要|(?:ال)?(?:ملخص|مستخلص)\b)",
     re.IGNORECASE | re.MULTILINE,
 )
 _AFTER_ABSTRACT = re.compile(
     r"\n\s{0,20}(?:keywords?|key words|index terms|schlüsselwörter|introduction|(?:1|i)[.\s]{1,5}introduction|"
-    r"(?:1[.\s]{1,5})?einleitung|ccs concepts|jel)\b",
+    r"(?:1[.\s]{1,5})?einleitung|schlagwörter|stichwörter|ccs concepts|jel)\b|"
+    r"\n\s{0,20}[.【\[]?(?:[1I\u2160一\u0661][.、\s]{0,5})?(?:주제어|핵심어|키워드|서 ?론|关键词|关键字|關鍵詞|關鍵字|引 ?言|绪 ?论|緒 ?論|前 ?言|"
+    r"(?:ال)?كلمات (?:ال)?(?:مفتاحية|دالة)|(?:ال)?مقدمة)",
     re.IGNORECASE,
 )
 _JUNK_TITLE = re.compile(
@@ -136,9 +139,15 @@ def _largest(document: pypdfium2.PdfDocument) -> str:
 def _as_title(text: str) -> str:
     heading = next((one.start for one in find_headings(text) if one.start), len(text))
     title = one_line(text[:heading], 2 * TITLE_CHARACTERS_MAX)
-    letters = sum(c.isalpha() for c in title)
+    letters = _letters(title)
     is_title = letters >= TITLE_LETTERS_MIN and len(title) <= TITLE_CHARACTERS_MAX
     return title if is_title and not _STAMP.search(title) else ""
+
+
+def _letters(text: str) -> int:
+    """How much a line says; an ideograph or a Korean syllable as much as two letters and a half."""
+    dense = sum("\u3400" <= c <= "\u9fff" or "\uac00" <= c <= "\ud7a3" for c in text)
+    return sum(c.isalpha() for c in text) + dense * 3 // 2
 
 
 def _size(textpage: pypdfium2.PdfTextPage, at: int) -> float:
@@ -169,8 +178,9 @@ def _title(front: _Front, path: str) -> str:
         return front.large
     for line in front.first_page.split("\n")[:30]:
         text = one_line(line, 500)
-        letters = sum(c.isalpha() for c in text)
-        if TITLE_LETTERS_MIN <= len(text) <= 200 and letters > len(text) // 2 and not _STAMP.search(text):
+        letters = _letters(text)
+        is_long_enough = max(letters, len(text)) >= TITLE_LETTERS_MIN
+        if is_long_enough and len(text) <= 200 and letters > len(text) // 2 and not _STAMP.search(text):
             return text
     return one_line(Path(path).stem.replace("_", " "), TITLE_CHARACTERS_MAX)
 
@@ -185,8 +195,13 @@ def _year(front: _Front) -> int | None:
 def _abstract(text: str) -> str:
     """From its heading to what comes next; two searches, since one pattern for both would take minutes on some pages."""
     for heading in islice(_ABSTRACT.finditer(text), 5):
-        found = text[heading.end() : heading.end() + ABSTRACT_SEARCHED_CHARACTERS].lstrip(" \n\t.:\u2014-")
-        if end := _AFTER_ABSTRACT.search(found, ABSTRACT_CHARACTERS_MIN):
+        found = text[heading.end() : heading.end() + ABSTRACT_SEARCHED_CHARACTERS].lstrip(
+            " \n\t.:\u2014-\uff1a\u3011]"
+        )
+        is_dense = _letters(found[:50]) > 50
+        if end := _AFTER_ABSTRACT.search(
+            found, ABSTRACT_CHARACTERS_MIN * 2 // 5 if is_dense else ABSTRACT_CHARACTERS_MIN
+        ):
             return one_line(found[: end.start()], ABSTRACT_CHARACTERS_MAX)
     return ""
 

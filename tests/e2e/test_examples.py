@@ -144,7 +144,11 @@ def node_consumer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _npm(npm: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     argv: Sequence[str] = (npm, *arguments)
-    return subprocess.run(argv, check=False, cwd=folder, capture_output=True, text=True, timeout=RUN_S_MAX)
+    # What is fetched stays inside the checkout, as everything that tests install does.
+    env = {**os.environ, "npm_config_cache": str(ROOT / ".cache" / "npm")}
+    return subprocess.run(
+        argv, check=False, cwd=folder, env=env, capture_output=True, text=True, timeout=RUN_S_MAX
+    )
 
 
 @pytest.mark.usefixtures("others")

@@ -38,7 +38,6 @@ write them stand in `examples/`: `consumer.py`, `consumer.ts`, `producer.py`, `r
   committed has not happened.
 * **Types**: ids are UUIDs as text (lists of them `fixed(16)`), times are UTC microseconds, a vector is `dims` float32,
   little-endian, of length 1. Every enum has `UNKNOWN` for what came after your schema.
-
 * **Identity**: an event of an import has `import_id`, `project_id` and `attempt`; one of a chunk has these and `chunk_id`,
   `document_id`, `embedding_key` (the project and the text), `space`, `revision`, `chunk_index`, `kind` and `part`. Below,
   bold fields are identity too, and what has a `?` may be null.
@@ -54,8 +53,8 @@ Partitions follow from Kafka's murmur2; clients with another default partitioner
 
 A record may come twice: a service that dies writes again what it cannot be sure of. A repeat of the same fact has the
 same (`ce_source`, `ce_id`), because the id follows from what the fact says, without its time: remember the pairs that you
-have dealt with, in the same transaction as what you made of them. Where another content may follow for one thing, the
-table below says which counts. Nothing is taken back silently: only a later fact, with a higher `revision` or `attempt`,
+have dealt with, in the same transaction as what you made of them. Where another content may follow for one thing, it is
+said below which counts. Nothing is taken back silently: only a later fact, with a higher `revision` or `attempt`,
 replaces an earlier one.
 
 `ce_source` is `paperlog/ingest`, `paperlog/embedder-` and the space as words, or `graph-writer`; what an embedder says

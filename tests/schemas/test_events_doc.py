@@ -6,8 +6,9 @@ import pytest
 from tests.schemas import events_doc
 from tests.schemas.examples import example
 
-from eventlog.envelope import key_of
-from eventlog.events import MESSAGES, Message
+from eventlog.avro import Schemas, schemas_dir
+from eventlog.envelope import key_of, seal
+from eventlog.events import MESSAGES, ChunkEmbedded, Message
 from eventlog.ids import id_text
 
 TOLD = events_doc.table("events.toml")
@@ -44,3 +45,11 @@ def test_each_field_of_each_schema_stands_on_the_page():
         common = {"occurred_at", *(name for names in events_doc.BASES.values() for name in names)}
         for name in cls.__dataclass_fields__.keys() - common:
             assert re.search(rf"(\*\*|`){name}(\*\*|`)", section), f"{cls.__name__}.{name}"
+
+
+def test_each_header_stands_on_the_page():
+    record = seal(
+        Schemas(schemas_dir()), example(ChunkEmbedded), topic="embeddings", source="s", causation_id="c"
+    )
+    page = events_doc.text()
+    assert [name for name, _ in record.headers if f"`{name}`" not in page] == []

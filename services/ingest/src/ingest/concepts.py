@@ -10,8 +10,7 @@ concept.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eventlog.ids import normalise_name
@@ -19,6 +18,7 @@ from ingest import limits
 
 NAME_CHARACTERS_MAX = 80
 HAN_CHARACTERS_MAX = 12
+HANGUL_STEM_MAX = 12
 MENTION_CHARACTERS_MIN = 3
 TAG_SCORE = 0.95
 """As the replaced system scored Zotero's tags (BASELINE.md section 5)."""
@@ -118,11 +118,11 @@ def keyphrases(title: str, text: str) -> list[Named]:
     frequency: Counter[str] = Counter()
     company: Counter[str] = Counter()
     title, text = _divided(title), _divided(text)
-    forms = frozenset(_HANGUL.findall(f"{title} {text}"))
+    stems = _stems(f"{title} {text}")
     nouns_only = _is_german(f"{title} {text}")
     for phrase in (
-        *_phrases(title, forms, nouns_only=nouns_only),
-        *_phrases(text, forms, nouns_only=nouns_only),
+        *_phrases(title, stems, nouns_only=nouns_only),
+        *_phrases(text, stems, nouns_only=nouns_only),
     ):
         words = [word.casefold() for word in phrase]
         key = " ".join(words)
@@ -166,11 +166,11 @@ def _is_german(text: str) -> bool:
     return sum(word in _GERMAN for word in words) * 5 > len(words)
 
 
-def _phrases(text: str, forms: AbstractSet[str], *, nouns_only: bool) -> list[list[str]]:
+def _phrases(text: str, stems: Mapping[str, int], *, nouns_only: bool) -> list[list[str]]:
     phrases: list[list[str]] = []
     current: list[str] = []
     for piece in (*_PIECE.findall(text), "\n"):
-        word, is_last = _noun(piece, forms) if _HANGUL.fullmatch(piece) else (piece, False)
+        word, is_last = _noun(piece, stems) if _HANGUL.fullmatch(piece) else (piece, False)
         is_word = word[:1].isalnum() and word.casefold() not in _STOP and not word.isdigit()
         is_word = is_word and not (nouns_only and word[0].islower())
         if is_word:
@@ -190,7 +190,7 @@ def _is_name(phrase: str) -> bool:
     return len(phrase) > (1 if _HANGUL.search(phrase) else MENTION_CHARACTERS_MIN)
 
 
-def _noun(word: str, forms: AbstractSet[str]) -> tuple[str, bool]:
+def _noun(word: str, stems: Mapping[str, int]) -> tuple[str, bool]:
     """A Korean word without its particle, and whether it had one, which ends a phrase; a verb is no noun."""
     if _VERB.search(word):
         return "", True
@@ -202,9 +202,15 @@ def _noun(word: str, forms: AbstractSet[str]) -> tuple[str, bool]:
         stem = word.removesuffix(particle)
         if stem == word or len(stem) < 2 or not _fits(stem, particle) or word.endswith(_NOUNS):
             continue
-        if particle in "이가와" or _has_other_form(stem, word, forms):
+        if particle in "이가와" or stems.get(stem, 0) > 1:
             return stem, True
     return word, False
+
+
+def _stems(text: str) -> Mapping[str, int]:
+    """With how many of the text's Korean words each of their beginnings goes on."""
+    forms = set(_HANGUL.findall(text))
+    return Counter(form[:end] for form in forms for end in range(2, min(len(form), HANGUL_STEM_MAX) + 1))
 
 
 def _fits(stem: str, particle: str) -> bool:
@@ -212,10 +218,6 @@ def _fits(stem: str, particle: str) -> bool:
     ends_in_consonant = (ord(stem[-1]) - 0xAC00) % 28 > 0
     return {"이": ends_in_consonant, "과": ends_in_consonant, "가": not ends_in_consonant,
             "와": not ends_in_consonant}.get(particle, True)  # fmt: skip
-
-
-def _has_other_form(stem: str, word: str, forms: AbstractSet[str]) -> bool:
-    return any(other != word and other.startswith(stem) for other in forms)
 
 
 def name_concepts(tags: Sequence[str], title: str, text: str) -> list[Named]:

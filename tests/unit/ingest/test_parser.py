@@ -193,11 +193,11 @@ async def test_a_child_that_nobody_asks_is_ended_and_the_next_question_starts_an
     monkeypatch.setattr("ingest.parser._IDLE_S_MAX", 0.01)
     files = local_files(tmp_path / "blobs", {"a.txt": WELL})
     async with Parser() as parser:
-        first = await parser.validate(files=files, kind=SourceKind.AUTO)
+        first = await parser.validate(files=files, kind=SourceKind.AUTO, out=tmp_path / "scan.sqlite")
         async with asyncio.timeout(30):
             while parser._process is not None:  # noqa: ASYNC110 - the child tells nobody
                 await asyncio.sleep(0.01)
-        assert await parser.validate(files=files, kind=SourceKind.AUTO) == first
+        assert await parser.validate(files=files, kind=SourceKind.AUTO, out=tmp_path / "scan.sqlite") == first
 
 
 def test_a_validation_says_what_is_in_a_folder_and_what_is_wrong_with_it(tmp_path: Path) -> None:

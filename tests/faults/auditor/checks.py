@@ -149,7 +149,7 @@ def _indexed(expected: Expected) -> dict[tuple[str, str], tuple[str, list[tuple[
                 rows = [(c, expected.extracted[c].get(import_.revision)) for c in part["chunk_ids"]]
                 texts = [(chunk, row["text"]) for chunk, row in rows if row is not None]
                 if len(texts) == len(rows):
-                    out[document, part["part"]] = ("1", texts)
+                    out[document, part["part"]] = (import_.chunker_version, texts)
     return out
 
 

@@ -22,6 +22,7 @@ class Import:
     project: str
     space: str
     revision: int
+    chunker_version: str
     ended: dict[int, list[Fact]] = field(default_factory=lambda: defaultdict(list))
     """Terminal events by attempt."""
     attempt: int = 1
@@ -124,7 +125,9 @@ def _fold_imports(evidence: Evidence, out: Expected) -> None:
             continue
         body = fact.body
         if fact.type == "ImportRequested":
-            out.imports[body["import_id"]] = Import(body["project_id"], body["space"], fact.offset)
+            out.imports[body["import_id"]] = Import(
+                body["project_id"], body["space"], fact.offset, body["chunker_version"]
+            )
             continue
         import_ = out.imports.get(body.get("import_id", ""))
         if import_ is None:

@@ -57,7 +57,7 @@ class Log:
 def sound() -> Evidence:
     log = Log()
     log.add("ProjectCreated", HEAD | {"name": "Herons", "space": SPACE})
-    log.add("ImportRequested", HEAD | {"space": SPACE})
+    log.add("ImportRequested", HEAD | {"space": SPACE, "chunker_version": "1"})
     for chunk in CHUNKS:
         log.add("ChunkExtracted", chunk, "chunks")
     _document(log)

@@ -59,8 +59,12 @@ class Keywords:
         self._arabic = _bm25(edge.TokenizerType.Word, stems=edge.SnowballLanguage.Arabic)
 
     def of_text(self, text: str) -> Words:
-        weights: dict[int, float] = {}
-        for bm25, piece in self._by_script(text):
+        [(bm25, piece), *others] = self._by_script(text)
+        vector = bm25.embed_document(piece)
+        if not others:
+            return Words(vector.indices, vector.values)
+        weights = dict(zip(vector.indices, vector.values, strict=True))
+        for bm25, piece in others:
             vector = bm25.embed_document(piece)
             weights |= dict(zip(vector.indices, vector.values, strict=True))
         return Words(list(weights), list(weights.values()))

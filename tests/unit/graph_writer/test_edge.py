@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 from graph_writer.stores.edge import STEP, WORDS_STEP, EdgeStore, FolderLock
 from graph_writer.stores.store import Collection, Point, Words
@@ -44,6 +45,34 @@ async def test_what_a_death_left_unsealed_is_sealed_at_opening(tmp_path: Path):
     await store.close()
     store = await opened(tmp_path / "store")
     assert sealed_count(store) >= STEP - 1_000
+    await store.close()
+
+
+class _NoRoom:
+    """A shard on a disk that has no room for the copies that sealing makes."""
+
+    def __init__(self, shard: Any) -> None:
+        self._shard = shard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shard, name)
+
+    def optimize(self) -> None:
+        raise Exception("Not enough space available for optimization")  # noqa: TRY002 - what the library raises
+
+
+async def test_a_disk_without_room_for_sealing_takes_points_and_is_sealed_later(tmp_path: Path):
+    store = await opened(tmp_path / "store")
+    held = store._shards[GRAPH.name]
+    shard = held.shard
+    held.shard = _NoRoom(shard)
+    await write(store, STEP)
+    await store.flush()
+    assert await store.count(GRAPH.name) == STEP + 1
+    assert sealed_count(store) == 0
+    held.shard = shard
+    await write(store, STEP)
+    assert sealed_count(store) >= STEP
     await store.close()
 
 

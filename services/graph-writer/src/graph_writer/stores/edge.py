@@ -242,9 +242,13 @@ class EdgeStore:
 
     def _seal(self, opened: _Shard) -> None:
         opened.written = 0
-        opened.shard.optimize()
-        allocator.trim()  # what held the points is in pieces, and would stay
         opened.is_dirty = True
+        try:
+            opened.shard.optimize()
+        except Exception as error:  # noqa: BLE001 - the shard raises bare Exception, whatever went wrong
+            # A full disk, most likely. Only memory is at stake, and until the next step; ending here would come back to it.
+            _log.warning("store.not_sealed", collection=opened.folder.name, why=error)
+        allocator.trim()  # what held the points is in pieces, and would stay
 
 
 def _is_at(fd: int, path: Path) -> bool:

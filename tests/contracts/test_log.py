@@ -1,6 +1,7 @@
 """What every implementation of the log keeps. Each test runs in memory and on a real Kafka."""
 
 import asyncio
+import gc
 
 import pytest
 from tests.contracts.containers import NEEDS_DOCKER, kafka_image
@@ -289,6 +290,20 @@ async def test_single_reads_in_any_order_give_exactly_the_record_that_was_asked_
     for number in (399, 0, 7, 8, 250, 251, 3, 399, 12):
         found = await log.read_at(MANY, number % 4, number // 4)
         assert (found.partition, found.offset, texts([found])) == (number % 4, number // 4, [f"{number}"])
+
+
+async def test_single_reads_leave_no_answers_behind_for_the_collector(world: World):
+    log = await world.log()
+    await write(log, *(record(f"{n:02}" * 1_000) for n in range(400)))
+    gc.collect()
+    gc.disable()
+    try:
+        for offset in range(0, 400, 50):
+            await log.read_at(ONE, 0, offset)
+        left = [one for one in gc.get_objects() if type(one).__name__ == "PartitionRecords"]
+    finally:
+        gc.enable()
+    assert len(left) <= 1
 
 
 async def test_a_record_written_after_a_failed_single_read_is_found_by_the_next(world: World):

@@ -19,10 +19,9 @@ from eventlog.log import Record
 from eventlog.topics import Names
 
 _PARTITIONS_MAX = 64
-_NEIGHBOURS_MAX = 16
-"""64 times 16 records of 8 kB are 8 MB at most."""
 _SLICE_S = 0.05
 _FETCH_BYTES = 64 * 1024
+"""Of each partition that is kept: 4 MB at most, larger records apart."""
 
 
 class Lookup:
@@ -59,9 +58,8 @@ class Lookup:
             consumer.seek(at, offset)
             deadline = time.monotonic() + REQUEST_TIMEOUT_S
             while time.monotonic() < deadline:
-                batches = await consumer.getmany(
-                    at, timeout_ms=int(_SLICE_S * 1000), max_records=_NEIGHBOURS_MAX
-                )
+                # All of the answer: one that is left half read keeps its bytes in a cycle until the collector comes by.
+                batches = await consumer.getmany(at, timeout_ms=int(_SLICE_S * 1000))
                 if batches:
                     return [to_record(message, self._names) for message in batches[at]]
                 if await consumer.position(at) > offset:

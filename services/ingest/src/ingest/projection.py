@@ -65,7 +65,9 @@ class Projection(Prospects):
         """The offset on `import-requests` up to which an operator has seen the dead letters."""
 
     def close(self) -> None:
-        self._write.close()
+        # Whoever awaited a batch may be cancelled, its thread is not: SQLite crashes when closed under it.
+        with self._lock:
+            self._write.close()
         self._read.close()
 
     def discard(self) -> None:

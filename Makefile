@@ -32,7 +32,7 @@ up: ## install, start the stack, serve until Ctrl-C
 	@$(BIN)/paperlog up --data "$(DATA)" --port $(PORT)
 
 test: install ## every test that needs no Docker, end to end through real Kafka too
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not docker" $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not docker" $(TESTS)
 
 docker-test: install ## the contract and end-to-end tests on the images of docker-compose.yml, and the compose file itself
 	@$(BIN)/python -m pytest -m docker tests/contracts tests/e2e

@@ -185,20 +185,24 @@ async def test_a_decision_under_way_while_another_takes_over_is_made_wholly_or_n
     log, other = await world.log(), await world.log()
     older = await log.decider("leader")
 
-    async def decide() -> bool:
+    async def decide() -> set[int]:
+        """How many records may stand in the log."""
         try:
             await older.commit([record(str(number)) for number in range(2000)])
         except Fenced:
-            return False
-        return True
+            return {0}
+        except TransientFailure:
+            # Rarely, Kafka answers the end of a transaction that is being fenced with UNKNOWN_SERVER_ERROR.
+            return {0, 2000}
+        return {2000}
 
     under_way = asyncio.create_task(decide())
     await asyncio.sleep(0)
     newer = await other.decider("leader")
-    was_made = await under_way
+    made = await under_way
     (winner,) = await newer.commit([record("winner")])
     await visible(log, winner.offset + 1)
-    assert len(await read_all(log)) == (2001 if was_made else 1)
+    assert len(await read_all(log)) - 1 in made
     await older.close()
     await newer.close()
 

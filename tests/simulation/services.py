@@ -258,8 +258,11 @@ class Reading:
             await asyncio.sleep(self._pause_s)
             if self._reassigning is not None and self._reassigning.done():
                 self._reassigning.result()
-            if generation != self._generation or not records:
-                continue  # left over from before a new assignment: it comes again
+            if generation != self._generation:
+                self._seek()  # what is in hand is left over from before a new assignment, or was read just behind it
+                continue
+            if not records:
+                continue
             for record in records:
                 self.next_offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
             self.is_busy = True
@@ -267,12 +270,14 @@ class Reading:
             self.is_busy = False
 
     async def _reassign(self, writer: Writer) -> None:
-        starts = await writer.assigned(SOURCES)
-        for at, offset in starts.items():
+        self.next_offsets = dict(await writer.assigned(SOURCES))
+        self._seek()
+        self._generation += 1
+
+    def _seek(self) -> None:
+        for at, offset in self.next_offsets.items():
             if at != self._late:
                 self._reader.seek(at, offset)
-        self.next_offsets = dict(starts)
-        self._generation += 1
 
     async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
         found = {at: await self._reader.position(at) for at in SOURCES if at != self._late}

@@ -169,6 +169,47 @@ def test_a_store_that_lost_its_graph_settles_documents_again(told: Told) -> None
     assert is_complete(told)
 
 
+def test_a_newer_copy_of_a_store_brings_back_what_an_older_one_had_lost(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 0), ("imports", 0, 0)))
+    assert not is_complete(told)
+    assert told.status.chunks.stored == 0
+    told.tell(opened(("embeddings", 0, 1), ("imports", 0, 6)))
+    assert not is_complete(told)
+    assert told.status.chunks.stored == 1
+    told.tell(opened(("embeddings", 0, 2), ("imports", 0, 6)))
+    assert is_complete(told)
+    assert told.status.chunks.stored == 2
+
+
+def test_a_store_that_opens_again_as_it_was_brings_back_no_document(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 2), ("imports", 0, 5)))
+    assert not is_complete(told)
+    told.tell(replace(opened(("embeddings", 0, 2), ("imports", 0, 5)), occurred_at=NOW + timedelta(hours=1)))
+    assert not is_complete(told), "its graph is to be said again"
+
+
+def test_a_resume_asks_for_what_was_lost_whatever_copy_opens_later(told: Told) -> None:
+    told.tell(*completed_story(), completed(), opened(("embeddings", 0, 0), ("imports", 0, 0)))
+    told.tell(ImportResumed(**head(attempt=2)), opened(("embeddings", 0, 2), ("imports", 0, 6)))
+    assert told.status.chunks.stored == 0
+
+
+@pytest.mark.parametrize("late", [ChunkOutcome.STORED, ChunkOutcome.SUPERSEDED])
+def test_of_two_attempts_the_later_one_s_settlement_counts_in_any_order(
+    told: Told, late: ChunkOutcome
+) -> None:
+    told.tell(
+        parsed(text=("p", "q")),
+        settled("p", attempt=2, offset=1, outcome=ChunkOutcome.REJECTED, tokens=0),
+        settled("p", attempt=1, offset=0, outcome=late),
+    )
+    assert (told.status.chunks.stored, told.status.chunks.rejected, told.status.chunks.superseded) == (
+        0,
+        1,
+        0,
+    )
+
+
 def test_of_two_positions_of_a_partition_the_lower_one_counts(told: Told) -> None:
     told.tell(*completed_story(), opened(("embeddings", 0, 9), ("embeddings", 0, 0)))
     assert told.status.chunks.stored == 0

@@ -373,7 +373,10 @@ def _settle(arrival: Arrival, outcome: ChunkOutcome, hash_: str = "") -> Settlem
 def plan_settlements(
     settled: Iterable[Settlement], *, store_id: StoreId, at: datetime
 ) -> list[ChunksSettled]:
-    """One record per import, attempt and space, of at most `SETTLED_CHUNKS_MAX` chunks, in order of arrival."""
+    """One record per import, attempt and space, of at most `SETTLED_CHUNKS_MAX` chunks, in order of arrival.
+
+    Earlier attempts come first: the first settlement of a chunk counts its bill, the last one its outcome.
+    """
     groups: dict[tuple[ImportId, ProjectId, int, str], list[SettledChunk]] = {}
     for one in settled:
         key = (one.import_id, one.project_id, one.attempt, one.space)
@@ -388,7 +391,9 @@ def plan_settlements(
             store_id=store_id,
             chunks=tuple(chunks[start : start + SETTLED_CHUNKS_MAX]),
         )
-        for (import_id, project_id, attempt, space), chunks in groups.items()
+        for (import_id, project_id, attempt, space), chunks in sorted(
+            groups.items(), key=lambda one: one[0][2]
+        )
         for start in range(0, len(chunks), SETTLED_CHUNKS_MAX)
     ]
 

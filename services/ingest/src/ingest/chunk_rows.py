@@ -2,8 +2,10 @@
 """What listing, settling, taking back and superseding do to the rows of documents and chunks, within one batch.
 
 * A chunk's row is made by whichever comes first, its settlement or the list that names it; only listed rows count.
-* A settlement is a coordinate: what stands at or behind the position of a store that opened is forgotten, and all of
-  it when another store opened, for it will come again.
+* A settlement is a coordinate: what stands at or behind the position of a store that opened is lost, and all of it
+  when another store opened, for it will come again. What is lost and stands before the position of a store that opens
+  later is in that one: a newer copy was brought back.
+* Of two attempts the later one's settlement counts, in whatever order they come, as in the store.
 * A listed chunk of a part that a newer revision has replaced is superseded, whatever its settlement says or said: it
   is not in the store any more. Such a row has an outcome without coordinates, and keeps it for ever.
 
@@ -37,7 +39,7 @@ UNDRIVEN = "parsed_offset IS NOT NULL AND attempt = 0"
 """Documents that a resume asked for and that its attempt has not listed yet. What opens later, because a store lost it,
 is not among them: it comes again from the log.
 """
-_COLUMNS = 'part, chunk_index, listed, outcome, reason, partition, "offset", tokens, reused, content_hash'
+_COLUMNS = 'part, chunk_index, listed, outcome, reason, partition, "offset", tokens, reused, content_hash, attempt, lost'
 _NOT_MARKED = f"(outcome IS NOT {SUPERSEDED} OR partition IS NOT NULL)"
 _LOST = '"offset" >= (SELECT opened_at FROM places p WHERE p.partition = chunks.partition)'
 
@@ -54,6 +56,8 @@ class _Row:
     tokens: int | None = None
     reused: int | None = None
     content_hash: bytes | None = None
+    attempt: int | None = None
+    lost: int | None = None
     is_new: bool = False
     is_dirty: bool = False
 
@@ -63,12 +67,18 @@ class _Row:
         return self.outcome == SUPERSEDED and self.partition is None and bool(self.listed)
 
     def supersede(self) -> None:
-        self.outcome, self.partition, self.offset, self.is_dirty = SUPERSEDED, None, None, True
+        self.outcome, self.partition, self.offset, self.lost, self.is_dirty = (
+            SUPERSEDED,
+            None,
+            None,
+            None,
+            True,
+        )
 
     def values(self) -> tuple[object, ...]:
         return (
             self.part, self.chunk_index, self.listed, self.outcome, self.reason, self.partition, self.offset,
-            self.tokens, self.reused, self.content_hash,
+            self.tokens, self.reused, self.content_hash, self.attempt, self.lost,
         )  # fmt: skip
 
 
@@ -106,7 +116,7 @@ class ChunkRows:
         counters["warnings"] += replace_warnings(self._db, import_no, document.number, event.warnings)
         self._db.execute(
             "UPDATE documents SET title = ?, items = ?, parts = ?, revision = ?, parsed_offset = ?, attempt = ?, "
-            "has_refused = ?, authors = ?, concepts = ?, said_offset = NULL, settled = 0 WHERE number = ?",
+            "has_refused = ?, authors = ?, concepts = ?, said_offset = NULL, settled = 0, lost = 0 WHERE number = ?",
             (
                 event.title,
                 json.dumps(event.source_items),
@@ -181,7 +191,8 @@ class ChunkRows:
                 counters["unlisted"] += count
             self._db.execute("UPDATE chunks SET listed = 0 WHERE document_no = ?", (number,))
             self._db.execute(
-                "UPDATE documents SET parsed_offset = NULL, said_offset = NULL, settled = 0, open = 0 WHERE number = ?",
+                "UPDATE documents SET parsed_offset = NULL, said_offset = NULL, settled = 0, lost = 0, open = 0 "
+                "WHERE number = ?",
                 (number,),
             )
             counters["parsed"] -= 1
@@ -202,11 +213,11 @@ class ChunkRows:
             if code is None:
                 continue  # An outcome of a newer version settles nothing here; the row stays open and shows it.
             document = self._document(import_no, chunk.document_id)
-            self._settle(document, self._row(document, chunk.chunk_id.bytes), chunk, code)
+            self._settle(document, self._row(document, chunk.chunk_id.bytes), chunk, code, event.attempt)
             if chunk.offset > self._settled_to.get(chunk.partition, -1):
                 self._settled_to[chunk.partition] = chunk.offset
 
-    def _settle(self, document: _Document, row: _Row, chunk: SettledChunk, code: int) -> None:
+    def _settle(self, document: _Document, row: _Row, chunk: SettledChunk, code: int, attempt: int) -> None:
         row.is_dirty = True
         counters = self.deltas[document.import_no]
         # The first settlement counts the tokens; a repeat under a later attempt was reused and bills nothing.
@@ -215,7 +226,7 @@ class ChunkRows:
             if row.listed:
                 counters["tokens"] += row.tokens
                 counters["reused"] += row.reused
-        if row.is_marked:
+        if row.is_marked or (row.outcome is not None and attempt < (row.attempt or 0)):
             return
         if row.listed:
             self._count(document, row.outcome, -1)
@@ -224,13 +235,14 @@ class ChunkRows:
             counters["unlisted"] += 1
             row.chunk_index = chunk.chunk_index
         row.outcome, row.partition, row.offset = code, chunk.partition, chunk.offset
+        row.attempt, row.lost = attempt, None
         row.reason = None if chunk.reason is ChunkRejectionReason.UNKNOWN else chunk.reason
         row.content_hash = chunk.content_hash
 
     def settle_document(self, import_no: int, event: DocumentSettled) -> None:
         """Only the answer to what was said last counts."""
         cursor = self._db.execute(
-            "UPDATE documents SET settled = 1, nodes = ?, edges = ? "
+            "UPDATE documents SET settled = 1, lost = 0, nodes = ?, edges = ? "
             "WHERE import_no = ? AND document_id = ? AND said_offset = ? AND settled = 0",
             (event.node_count, event.edge_count, import_no, event.document_id.bytes, event.offset),
         )
@@ -248,7 +260,7 @@ class ChunkRows:
         ).fetchall()
         for number, was_settled in said:
             self.deltas[import_no]["settled"] -= was_settled
-            self._db.execute("UPDATE documents SET settled = 0 WHERE number = ?", (number,))
+            self._db.execute("UPDATE documents SET settled = 0, lost = 0 WHERE number = ?", (number,))
         self._db.executemany(
             "INSERT INTO marks VALUES (?, ?, ?) ON CONFLICT (document_id, part) "
             "DO UPDATE SET revision = max(revision, excluded.revision)",
@@ -271,7 +283,7 @@ class ChunkRows:
             f"SELECT outcome, count(*) FROM chunks WHERE {where} GROUP BY outcome", (document_no, part)
         ).fetchall()
         self._db.execute(
-            f'UPDATE chunks SET outcome = {SUPERSEDED}, partition = NULL, "offset" = NULL WHERE {where}',
+            f'UPDATE chunks SET outcome = {SUPERSEDED}, partition = NULL, "offset" = NULL, lost = NULL WHERE {where}',
             (document_no, part),
         )
         document = _Document(document_no, import_no)
@@ -281,10 +293,10 @@ class ChunkRows:
         self._write_open(document)
         return bool(found)
 
-    # --- taking back ---------------------------------------------------------------------------------------------
+    # --- taking back, and giving back ----------------------------------------------------------------------------
 
     def take_back_chunks(self, positions: Mapping[int, int], *, is_other_store: bool) -> set[int]:
-        """Forgets what is settled at or behind each partition's position. Answers the imports that it changed."""
+        """Loses what is settled at or behind each partition's position. Answers the imports that it changed."""
         self.write()
         places = dict(self._db.execute("SELECT partition, settled_to FROM places").fetchall())
         opened = dict.fromkeys(places, 0) if is_other_store else positions
@@ -295,16 +307,42 @@ class ChunkRows:
         self._db.executemany(
             "UPDATE places SET opened_at = ? WHERE partition = ?", [(at, one) for one, at in opened.items()]
         )
-        return self._forget(f"partition IS NOT NULL AND {_LOST}", ())
+        return self._change(
+            "outcome", "NULL", f"outcome IS NOT NULL AND partition IS NOT NULL AND {_LOST}", (),
+            "lost = outcome, outcome = NULL",
+        )  # fmt: skip
+
+    def give_back_chunks(self, positions: Mapping[int, int]) -> set[int]:
+        """What was lost and stands before each partition's position. Answers the imports that it changed."""
+        self.write()
+        changed: set[int] = set()
+        if self._db.execute("SELECT 1 FROM chunks WHERE lost IS NOT NULL LIMIT 1").fetchone() is None:
+            return changed  # The usual case.
+        for partition, offset in positions.items():
+            changed |= self._change(
+                "NULL", "lost", 'lost IS NOT NULL AND partition = ? AND "offset" < ?', (partition, offset),
+                "outcome = lost, lost = NULL",
+            )  # fmt: skip
+        return changed
 
     def take_back_documents(self, offset: int) -> set[int]:
         """The graph of what was said at or behind `offset` of `imports` will be written again."""
         rows = self._db.execute(
-            "UPDATE documents SET settled = 0 WHERE said_offset >= ? AND settled = 1 RETURNING import_no",
+            "UPDATE documents SET settled = 0, lost = 1 WHERE said_offset >= ? AND settled = 1 RETURNING import_no",
             (offset,),
         ).fetchall()
         for (import_no,) in rows:
             self.deltas[import_no]["settled"] -= 1
+        return {import_no for (import_no,) in rows}
+
+    def give_back_documents(self, offset: int) -> set[int]:
+        """The graph of what was said before `offset` of `imports` is there."""
+        rows = self._db.execute(
+            "UPDATE documents SET settled = 1, lost = 0 WHERE lost AND said_offset < ? RETURNING import_no",
+            (offset,),
+        ).fetchall()
+        for (import_no,) in rows:
+            self.deltas[import_no]["settled"] += 1
         return {import_no for (import_no,) in rows}
 
     def forget_failures(self, import_no: int, *, is_everything: bool) -> None:
@@ -315,33 +353,39 @@ class ChunkRows:
                 "UPDATE documents SET settled = 0 WHERE import_no = ? AND settled = 1", (import_no,)
             )
             self.deltas[import_no]["settled"] -= cursor.rowcount
+            self._db.execute("UPDATE documents SET lost = 0 WHERE import_no = ?", (import_no,))
         again = _NOT_MARKED if is_everything else f"outcome NOT IN ({STORED}, {SUPERSEDED})"
-        self._forget(
-            f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}",
-            (import_no,),
-        )
+        self._change(
+            "outcome", "NULL",
+            f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}", (import_no,),
+            'outcome = NULL, partition = NULL, "offset" = NULL, lost = NULL',
+        )  # fmt: skip
         # A rejection ends with its attempt, and only parsing the document again can say that of one of its files.
         self._db.execute(
             "UPDATE documents SET attempt = 0 WHERE import_no = ? AND (open > 0 OR has_refused OR ?)",
             (import_no, is_everything),
         )
 
-    def _forget(self, where: str, values: tuple[object, ...]) -> set[int]:
+    def _change(
+        self, before: str, after: str, where: str, values: tuple[object, ...], assignments: str
+    ) -> set[int]:
+        """Assigns, and counts the listed rows in question out of the outcome `before` and into `after`, both SQL.
+
+        Answers the imports that it changed.
+        """
         changed: set[int] = set()
-        for number, import_no, outcome, count in self._db.execute(
-            "SELECT c.document_no, d.import_no, c.outcome, c.count FROM (SELECT document_no, outcome, "
-            f"count(*) AS count FROM chunks WHERE listed AND outcome IS NOT NULL AND {where} "
-            "GROUP BY document_no, outcome) c JOIN documents d ON d.number = c.document_no",
+        for number, import_no, old, new, count in self._db.execute(
+            "SELECT c.document_no, d.import_no, c.old, c.new, c.count FROM (SELECT document_no, "
+            f"{before} AS old, {after} AS new, count(*) AS count FROM chunks WHERE listed AND {where} "
+            "GROUP BY document_no, old, new) c JOIN documents d ON d.number = c.document_no",
             values,
         ).fetchall():
             document = _Document(number, import_no)
-            self._count(document, outcome, -count)
-            self._count(document, None, count)
+            self._count(document, old, -count)
+            self._count(document, new, count)
             self._write_open(document)
             changed.add(import_no)
-        self._db.execute(
-            f'UPDATE chunks SET outcome = NULL, partition = NULL, "offset" = NULL WHERE {where}', values
-        )
+        self._db.execute(f"UPDATE chunks SET {assignments} WHERE {where}", values)
         return changed
 
     # --- rows ----------------------------------------------------------------------------------------------------
@@ -403,12 +447,12 @@ class ChunkRows:
             if row.is_dirty
         ]
         self._db.executemany(
-            f"INSERT INTO chunks (document_no, chunk_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO chunks (document_no, chunk_id, {_COLUMNS}) VALUES ({', '.join('?' * 14)})",
             [(*key, *row.values()) for key, row in dirty if row.is_new],
         )
         self._db.executemany(
             'UPDATE chunks SET part = ?, chunk_index = ?, listed = ?, outcome = ?, reason = ?, partition = ?, "offset" = ?, '
-            "tokens = ?, reused = ?, content_hash = ? WHERE document_no = ? AND chunk_id = ?",
+            "tokens = ?, reused = ?, content_hash = ?, attempt = ?, lost = ? WHERE document_no = ? AND chunk_id = ?",
             [(*row.values(), *key) for key, row in dirty if not row.is_new],
         )
         self._rows_count = 0

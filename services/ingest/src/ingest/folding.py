@@ -156,15 +156,17 @@ class Folding:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('store_id', ?)", (self._store_id,))
         self._db.execute("DELETE FROM meta WHERE key = 'writer_paused'")
         positions: dict[int, int] = {}
-        imports_position: int | None = 0 if is_other_store else None
+        imports_position: int | None = None
         for one in event.positions:
             if one.topic == EMBEDDINGS:
                 positions[one.partition] = min(one.offset, positions.get(one.partition, one.offset))
             elif one.topic == IMPORTS and (imports_position is None or one.offset < imports_position):
                 imports_position = one.offset
         changed = self._chunks.take_back_chunks(positions, is_other_store=is_other_store)
-        if imports_position is not None:
-            changed |= self._chunks.take_back_documents(imports_position)
+        changed |= self._chunks.give_back_chunks(positions)
+        if imports_position is not None or is_other_store:
+            changed |= self._chunks.take_back_documents(0 if is_other_store else imports_position or 0)
+            changed |= self._chunks.give_back_documents(imports_position or 0)
         self._all_changed(changed, offset)
 
     def _is_first_saying(self, event: StoreOpened) -> bool:

@@ -14,7 +14,7 @@ from eventlog.events import ChunkOutcome, Source, SourceFile, SourceKind
 from eventlog.ids import ImportId, ProjectId
 from ingest.state import ChunkCounts, Import, State
 
-VERSION = 6
+VERSION = 7
 """A file of another version is thrown away and folded again."""
 
 OUTCOMES = (ChunkOutcome.STORED, ChunkOutcome.REJECTED, ChunkOutcome.DEAD_LETTERED, ChunkOutcome.SUPERSEDED)
@@ -35,16 +35,18 @@ TABLES = {
     + ", ".join(f"{name} INTEGER DEFAULT 0" for name in COUNTERS)
     + ")",
     # `open` counts listed chunks without an outcome; `said_offset` is where DocumentChunksSettled stands;
-    # an `attempt` of 0 is to be driven again, whatever is settled; `has_refused`: one of its files was rejected.
+    # an `attempt` of 0 is to be driven again, whatever is settled; `has_refused`: one of its files was rejected;
+    # `lost`: it was settled, in a store that then went on before it.
     "documents": "number INTEGER PRIMARY KEY, import_no INTEGER, document_id BLOB, title TEXT, items TEXT, "
     "parts TEXT, revision INTEGER, parsed_offset INTEGER, attempt INTEGER DEFAULT 0, open INTEGER DEFAULT 0, "
-    "said_offset INTEGER, settled INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, authors INTEGER DEFAULT 0, "
+    "said_offset INTEGER, settled INTEGER DEFAULT 0, lost INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, authors INTEGER DEFAULT 0, "
     "concepts INTEGER DEFAULT 0, nodes INTEGER DEFAULT 0, edges INTEGER DEFAULT 0, "
     "UNIQUE (import_no, document_id))",
-    # By document, so that what is settled together lies together and needs no second index.
+    # By document, so that what is settled together lies together and needs no second index. `attempt` is the one that
+    # settled it; `lost` the outcome it had until a store went on before it.
     "chunks": "document_no INTEGER, chunk_id BLOB, part TEXT, chunk_index INTEGER, listed INTEGER, outcome INTEGER, "
     'reason TEXT, partition INTEGER, "offset" INTEGER, tokens INTEGER, reused INTEGER, content_hash BLOB, '
-    "PRIMARY KEY (document_no, chunk_id)) WITHOUT ROWID",
+    "attempt INTEGER, lost INTEGER, PRIMARY KEY (document_no, chunk_id)) WITHOUT ROWID",
     # The last settled offset of each partition of `embeddings`, and where a store that just opened goes on there.
     "places": "partition INTEGER PRIMARY KEY, settled_to INTEGER, opened_at INTEGER)",
     "openings": "event_sha256 BLOB PRIMARY KEY) WITHOUT ROWID",
@@ -64,6 +66,7 @@ CREATE INDEX documents_of_import ON documents (import_no);
 CREATE INDEX documents_by_id ON documents (document_id);
 CREATE INDEX warnings_of_import ON warnings (import_no);
 CREATE INDEX warnings_of_document ON warnings (document_no, import_no);
+CREATE INDEX chunks_lost ON chunks (partition, "offset") WHERE lost IS NOT NULL;
 CREATE INDEX documents_ready ON documents (number)
     WHERE parsed_offset IS NOT NULL AND open = 0 AND said_offset IS NULL;
 """

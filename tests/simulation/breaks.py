@@ -154,7 +154,7 @@ def _no_marks(patch: pytest.MonkeyPatch) -> None:
     real = graph_writer.core.plan_upserts
 
     def plan(arrivals: Any, known: Known) -> Any:
-        return real(arrivals, Known(points=known.points, markers=known.markers, shared=known.shared))
+        return real(arrivals, replace(known, marks={}))
 
     patch.setattr(graph_writer.core, "plan_upserts", plan)
 

@@ -71,7 +71,7 @@ class Seen:
     attempt: int = 1
     state: str = "open"
     failed_count: int = 0
-    """Of its chunks, those that were garbled and are not there."""
+    """Of its chunks, those that failed though their text is good: a resume drives them again."""
     completions: Counter[int] = field(default_factory=Counter)
 
 
@@ -214,7 +214,7 @@ class Checker:
         garbled = sum(one.id in self._garbled for one in listed)
         there = self._there()
         current = [one for one in listed if self._marks.get((one.document, one.part), -1) <= seen.revision]
-        seen.failed_count = sum(one.id in self._garbled - there for one in current)
+        seen.failed_count = max(0, counts[1] + counts[2] - sum(REFUSED in one.text for one in current))
         if counts[1] + counts[2] > refused + garbled:
             self._violated(f"P6: {counts}, and only {refused} texts are refused, {garbled} records garbled")
         if self._is_replaced:

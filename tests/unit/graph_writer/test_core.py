@@ -189,6 +189,38 @@ def test_a_shared_point_is_never_taken_back():
     assert [one[0] for one in plan.marker_deletes] == [core.marker_id(PAPER.chunk_id(CONCEPT), SPACE)]
 
 
+@pytest.mark.parametrize("is_same_batch", [True, False])
+def test_a_dead_letter_of_a_newer_revision_leaves_an_older_one_s_concept_alone(is_same_batch: bool):
+    """As with vectors: only the sweep of a revision that has something better takes it away."""
+    old, lost = (
+        arrival(PAPER.at(5), CONCEPT),
+        core.arrival_of_dead_letter(PAPER.at(6).rejected(CONCEPT), 7, 3, "x"),
+    )
+    if is_same_batch:
+        plan = plan_upserts([old, lost], Known())
+        assert [one.payload["kind"] for one in plan.markers] == [core.CONCEPT_CHUNK_KIND]
+    else:
+        found = known(PAPER.at(5), markers=(CONCEPT,))
+        plan = plan_upserts([lost], replace(found, concepts=frozenset(found.markers)))
+        assert plan.markers == ()
+    assert outcomes(plan)[-1] is ChunkOutcome.DEAD_LETTERED
+
+
+def test_a_dead_letter_of_the_same_revision_takes_its_concept_away():
+    plan = plan_upserts(
+        [arrival(PAPER, CONCEPT), core.arrival_of_dead_letter(PAPER.rejected(CONCEPT), 7, 3, "x")], Known()
+    )
+    assert [one.payload["kind"] for one in plan.markers] == [core.REJECTED_KIND]
+
+
+def test_settlements_of_an_earlier_attempt_are_said_first():
+    """The first settlement of a chunk counts its bill, the last one its outcome, whatever stood between them."""
+    late, early = (arrival(PAPER.at(1, attempt=one), ONE, offset=one) for one in (2, 1))
+    plan = plan_upserts([late, early], Known())
+    said = core.plan_settlements(plan.settled, store_id=ids.StoreId(UUID(int=1)), at=NOW)
+    assert [one.attempt for one in said] == [1, 2]
+
+
 # --- hashes and words
 
 

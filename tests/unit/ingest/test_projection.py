@@ -210,6 +210,26 @@ def test_of_two_attempts_the_later_one_s_settlement_counts_in_any_order(
     )
 
 
+@pytest.mark.parametrize("outcome", [ChunkOutcome.STORED, ChunkOutcome.REJECTED])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_document_that_is_driven_again_is_settled_by_that_attempt(
+    told: Told, outcome: ChunkOutcome, is_late: bool
+) -> None:
+    """What an earlier one says comes late where the writer was away, and may be taken away by what this one says."""
+    again = (ImportCancelled(**head()), ImportResumed(**head(attempt=2)), parsed(text=("p", "q"), attempt=2))
+    early = settled("p", outcome=outcome, tokens=3)
+    told.tell(
+        parsed(text=("p", "q")),
+        *((*again, early) if is_late else (early, *again)),
+        settled("q", offset=1, attempt=2),
+    )
+    assert ready(told) == []
+    assert told.status.tokens_billed == 3 + 7
+    told.tell(settled("p", offset=2, attempt=2))
+    assert len(ready(told)) == 1
+    assert told.status.chunks.stored == 2
+
+
 def test_of_two_positions_of_a_partition_the_lower_one_counts(told: Told) -> None:
     told.tell(*completed_story(), opened(("embeddings", 0, 9), ("embeddings", 0, 0)))
     assert told.status.chunks.stored == 0
@@ -539,7 +559,9 @@ def test_a_late_settlement_of_the_former_store_is_not_counted(told: Told) -> Non
 def test_a_newer_list_of_a_document_replaces_the_older_one(told: Told) -> None:
     """A resume after an upgrade of the chunker: what is not listed any more is waited for no more."""
     told.tell(parsed(text=("p1", "p2")), settled("p1", tokens=3), ImportCancelled(**head()))
-    told.tell(ImportResumed(**head(attempt=2)), parsed(text=("q",), attempt=2), settled("q", offset=5))
+    told.tell(
+        ImportResumed(**head(attempt=2)), parsed(text=("q",), attempt=2), settled("q", offset=5, attempt=2)
+    )
     assert (told.status.chunks.total, told.status.chunks.stored, told.status.documents.parsed) == (1, 1, 1)
     assert told.status.tokens_billed == 3 + 7
     assert len(ready(told)) == 1

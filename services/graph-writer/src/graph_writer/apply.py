@@ -173,7 +173,7 @@ class Applier:
         """Looks at what is there: a few points by id in each collection concerned."""
         papers = await self._store.get(GRAPH.name, {one.document_id for one in arrivals}, fields=("marks",))
         markers = await self._store.get(
-            GRAPH.name, {one.marker_id for one in arrivals}, fields=("revision", "attempt")
+            GRAPH.name, {one.marker_id for one in arrivals}, fields=("revision", "attempt", "kind")
         )
         points: dict[UUID, Order] = {}
         shared: dict[UUID, str] = {}
@@ -194,6 +194,9 @@ class Applier:
             points=points,
             markers={id_: _order(point) for id_, point in markers.items()},
             shared=shared,
+            concepts=frozenset(
+                id_ for id_, point in markers.items() if point.payload["kind"] == core.CONCEPT_CHUNK_KIND
+            ),
         )
 
     async def _write(self, plan: Plan) -> None:

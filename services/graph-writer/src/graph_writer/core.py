@@ -107,12 +107,16 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the store holds about the chunks in hand: orders by point id and by marker id, hashes of shared points."""
+    """What the store holds about the chunks in hand: orders by point id and by marker id, hashes of shared points.
+
+    `concepts` are the markers among them that say that a concept is there.
+    """
 
     marks: Mapping[DocumentId, Marks] = field(default_factory=dict)
     points: Mapping[UUID, Order] = field(default_factory=dict)
     markers: Mapping[UUID, Order] = field(default_factory=dict)
     shared: Mapping[UUID, str] = field(default_factory=dict)
+    concepts: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +283,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     at_point = dict(known.points)
     at_marker = dict(known.markers)
     shared = dict(known.shared)
+    concepts = set(known.concepts)
 
     for arrival in arrivals:
         here = at_point.get(arrival.point_id) if not arrival.is_shared else None
@@ -297,6 +302,9 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
         if arrival.embedded is None or arrival.outcome is not ChunkOutcome.STORED:
+            settled.append(_settle(arrival, arrival.outcome))
+            if marked is not None and marked[0] < arrival.revision and arrival.marker_id in concepts:
+                continue
             more = {
                 "outcome": arrival.outcome.value,
                 "reason": arrival.reason.value,
@@ -304,10 +312,10 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             }
             markers.append(_marker(arrival, REJECTED_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
+            concepts.discard(arrival.marker_id)
             if here is not None and here[0] == arrival.revision:
                 deletes.append((arrival.space, arrival.point_id, here))
                 del at_point[arrival.point_id]
-            settled.append(_settle(arrival, arrival.outcome))
             continue
         payload = chunk_payload(arrival.embedded)
         hash_ = payload["content_hash"]
@@ -315,6 +323,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             more = {"concept_id": str(arrival.point_id)}
             markers.append(_marker(arrival, CONCEPT_CHUNK_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
+            concepts.add(arrival.marker_id)
             is_new = shared.get(arrival.point_id) != hash_
             shared[arrival.point_id] = hash_
         else:

@@ -5,7 +5,8 @@
 * A settlement is a coordinate: what stands at or behind the position of a store that opened is lost, and all of it
   when another store opened, for it will come again. What is lost and stands before the position of a store that opens
   later is in that one: a newer copy was brought back.
-* Of two attempts the later one's settlement counts, in whatever order they come, as in the store.
+* A document that is driven again is settled by that attempt alone: what an earlier one left behind may be taken away
+  by it. Of two attempts the later one's settlement counts, in whatever order they come, as in the store.
 * A listed chunk of a part that a newer revision has replaced is superseded, whatever its settlement says or said: it
   is not in the store any more. Such a row has an outcome without coordinates, and keeps it for ever.
 
@@ -86,6 +87,8 @@ class _Row:
 class _Document:
     number: int
     import_no: int
+    attempt: int = 0
+    """That listed it last; 0 is none."""
     is_new: bool = False
     """No row of it is in the file yet."""
     open_delta: int = 0
@@ -130,6 +133,7 @@ class ChunkRows:
                 document.number,
             ),
         )
+        document.attempt = event.attempt
         self._list_chunks(document, event)
 
     def _list_chunks(self, document: _Document, event: DocumentParsed) -> None:
@@ -143,6 +147,10 @@ class ChunkRows:
                     row = document.rows.setdefault(chunk_id.bytes, _Row(is_new=True))
                 if not row.listed:
                     self._enlist(document, row)
+                if (row.attempt or 0) < event.attempt and not row.is_marked:
+                    self._count(document, row.outcome, -1)
+                    self._count(document, None, 1)
+                    row.outcome = row.partition = row.offset = row.lost = None
                 row.part, row.chunk_index, row.is_dirty = part.part, index, True
                 if is_superseded and not row.is_marked:
                     self._count(document, row.outcome, -1)
@@ -226,7 +234,8 @@ class ChunkRows:
             if row.listed:
                 counters["tokens"] += row.tokens
                 counters["reused"] += row.reused
-        if row.is_marked or (row.outcome is not None and attempt < (row.attempt or 0)):
+        is_late = attempt < document.attempt or (row.outcome is not None and attempt < (row.attempt or 0))
+        if row.is_marked or is_late:
             return
         if row.listed:
             self._count(document, row.outcome, -1)
@@ -402,7 +411,7 @@ class ChunkRows:
         found = self._documents.get(key)
         if found is None:
             row = self._db.execute(
-                "SELECT number FROM documents WHERE import_no = ? AND document_id = ?",
+                "SELECT number, attempt FROM documents WHERE import_no = ? AND document_id = ?",
                 (import_no, document_id.bytes),
             ).fetchone()
             if row is None:
@@ -413,7 +422,7 @@ class ChunkRows:
                 assert cursor.lastrowid is not None, "an insert has a row"
                 found = _Document(cursor.lastrowid, import_no, is_new=True)
             else:
-                found = _Document(int(row[0]), import_no)
+                found = _Document(int(row[0]), import_no, attempt=int(row[1]))
             self._documents[key] = found
         return found
 

@@ -5,11 +5,12 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.unit.embedder.trouble import COUNT, Make, busy, empty, fail_for, library, now_s
-from tests.unit.embedder.world import Request, World, play
+from tests.unit.embedder.world import SPACE, Request, World, play
 
 from embedder.models.model import (
     Misconfigured,
@@ -339,6 +340,23 @@ def test_another_process_obeys_the_limit_that_one_met(tmp_path: Path) -> None:
         assert after[0].at_s - met_s >= 60.0
         assert {one.who for one in after} == {"a", "b"}
         assert isinstance(world.said()[-1], EmbeddingContinued)
+
+    play(tmp_path, scenario)
+
+
+def test_another_process_s_success_does_not_shorten_the_time_that_the_provider_named_to_this_one(
+    tmp_path: Path,
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        fail_for(world.provider, 1.0, busy(60.0))
+        library(world)
+        await world.until(lambda: bool(world.said()), 5.0)
+        met_s = world.provider.requests[-1].at_s
+        world.say(EmbeddingContinued(occurred_at=datetime.now(UTC), space=SPACE))
+        await all_went_through(world)
+        after = [one.at_s for one in world.provider.requests if one.at_s > met_s]
+        assert after[0] - met_s >= 60.0
 
     play(tmp_path, scenario)
 

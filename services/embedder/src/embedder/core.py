@@ -119,6 +119,8 @@ class Pause:
     is_probing: bool = False
     is_timed: bool = False
     """The provider itself named the time from which it answers again."""
+    not_before_s: float = 0.0
+    """The latest time that it named to this process: whatever answers earlier, even to others, ends nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The probe was answered; a request from before the pause proves nothing about what came after it."""
+    """The probe was answered, or another process's; a request from before the pause proves nothing about what came
+    after it.
+    """
+
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +180,16 @@ Happening = Failed | Succeeded | Obeyed | ProbeAsked | ProbeStarted | ProbeDropp
 
 def evolve(pause: Pause | None, happening: Happening) -> Pause | None:
     match happening:
-        case Succeeded():
-            return None
+        case Succeeded(at_s=at):
+            if pause is None or pause.not_before_s <= at:
+                return None
+            return replace(pause, next_try_s=pause.not_before_s, is_probing=False)
         case ProbeAsked(at_s=at):
-            return None if pause is None else replace(pause, next_try_s=min(pause.next_try_s, at))
+            if pause is None:
+                return None
+            return replace(
+                pause, next_try_s=min(pause.next_try_s, at), not_before_s=min(pause.not_before_s, at)
+            )
         case ProbeStarted():
             return None if pause is None else replace(pause, is_probing=True)
         case ProbeDropped():
@@ -194,6 +206,9 @@ def evolve(pause: Pause | None, happening: Happening) -> Pause | None:
 
 def _failed(pause: Pause | None, failed: Failed) -> Pause:
     tries = 1 if pause is None or pause.reason is not failed.reason else pause.tries + 1
+    not_before_s = 0.0 if pause is None else pause.not_before_s
+    if failed.retry_after_s is not None:
+        not_before_s = max(not_before_s, failed.at_s + failed.retry_after_s)
     if pause is None:
         return Pause(
             reason=failed.reason,
@@ -202,11 +217,13 @@ def _failed(pause: Pause | None, failed: Failed) -> Pause:
             message=failed.message,
             tries=tries,
             is_timed=failed.is_timed,
+            not_before_s=not_before_s,
         )
     if not failed.is_probe:
         # It was under way when the pause began: it can only lengthen it.
         next_try_s = max(pause.next_try_s, failed.at_s + _wait_s(failed, pause.tries))
-        return replace(pause, next_try_s=next_try_s, is_timed=pause.is_timed and failed.is_timed)
+        is_timed = pause.is_timed and failed.is_timed
+        return replace(pause, next_try_s=next_try_s, is_timed=is_timed, not_before_s=not_before_s)
     return replace(
         pause,
         reason=failed.reason,
@@ -215,6 +232,7 @@ def _failed(pause: Pause | None, failed: Failed) -> Pause:
         tries=tries,
         is_probing=False,
         is_timed=failed.is_timed,
+        not_before_s=not_before_s,
     )
 
 

@@ -162,6 +162,10 @@ def poison(world: World) -> None:
         world.wait_settled(import_id, number * 150)
         for topic, partitions in TOPICS.items():
             send_poison(world, producer, topic, min(partitions, 4))
+    # The embedder may be through with all chunks while poison still comes: then it has met enough of it in a row.
+    until(
+        lambda: _went_on(world, import_id) and world.is_ready(), 120, lambda: f"it waits: {_reasons(world)}"
+    )
     world.drain(import_id)
     for topic, partitions in TOPICS.items():
         for number in range(ONLY_POISON):

@@ -46,6 +46,8 @@ class World:
     needs_folder: bool = False
     """Services get `FAULTS_DIR`, for `points.py`."""
     finish_s_max: float = 180.0
+    memory_mb_max: int = 300
+    """Anonymous, of the three services together, children included."""
     injected: Counter[str] = field(default_factory=Counter)
     deaths: list[dict[str, Any]] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -283,6 +285,7 @@ class World:
             "seed": self.seed, "deaths": self.deaths, "secrets": SECRETS, "sources": self.sources,
             "statuses": statuses, "statuses_rebuilt": rebuilt, "bills_before_rebuilding": bills,
             "finished_in_s": self.finished_in_s, "finish_s_max": self.finish_s_max,
+            "memory_mb_max": self.memory_mb_max,
         }  # fmt: skip
         (self.folder / "run.json").write_text(json.dumps(said, indent=2))
         argv = [sys.executable, "-m", "tests.faults.auditor", str(self.folder)]

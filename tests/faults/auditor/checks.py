@@ -15,8 +15,6 @@ LOST_PER_DEATH = 48 * 2 * 5
 """Texts that one death may cost: two requests of five for each of 48 partitions (P4)."""
 NOTICED_S = 1.0
 """What was billed a moment after a fault may have been under way, for clocks and lines are not read at one instant."""
-ANONYMOUS_KB_MAX = 300 * 1024
-"""Of the three services together, at any moment (issue 8, section 3)."""
 SERVICES = ("ingest", "embedder", "graph-writer")
 NOT_WASTED = ("", "permuted")
 """What a billed request may meet and its answer still be of use."""
@@ -338,12 +336,12 @@ def progress_never_falls(evidence: Evidence, expected: Expected) -> Finding:
 
 def memory_stays_under_its_ceiling(evidence: Evidence, expected: Expected) -> Finding:
     found = Finding(
-        "I9", f"the three services together stay under {ANONYMOUS_KB_MAX // 1024} MB of anonymous memory"
+        "I9", f"the three services together stay under {evidence.memory_mb_max} MB of anonymous memory"
     )
     sums = [sum(sample.get(name, 0) for name in SERVICES) for sample in evidence.memory_kb]
     peaks = {n: max((s.get(n, 0) for s in evidence.memory_kb), default=0) // 1024 for n in SERVICES}
     found.numbers = {"samples": len(sums), "peak_mb": max(sums, default=0) // 1024, **peaks}
-    if max(sums, default=0) > ANONYMOUS_KB_MAX:
+    if max(sums, default=0) > evidence.memory_mb_max * 1024:
         found.broken.append(f"{max(sums) // 1024} MB together")
     if expected.imports and not sums:
         found.broken.append("nobody watched: no memory was read")

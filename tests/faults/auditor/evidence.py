@@ -125,6 +125,7 @@ class Evidence:
     """By import, as HTTP answered at the end."""
     finished_in_s: float | None = None
     finish_s_max: float = 600.0
+    memory_mb_max: int = 300
     rebuilt: Rebuilt | None = None
     secrets: tuple[str, ...] = ()
     words: dict[str, str] = field(default_factory=dict)

@@ -231,6 +231,7 @@ def read_run(folder: Path, evidence: Evidence) -> None:
     evidence.statuses = said["statuses"]
     evidence.finished_in_s = said["finished_in_s"]
     evidence.finish_s_max = said["finish_s_max"]
+    evidence.memory_mb_max = said["memory_mb_max"]
     evidence.secrets = tuple(said["secrets"])
     for import_id, files in said["sources"].items():
         evidence.sources[import_id] = {path: Path(path).read_text() for path in files}

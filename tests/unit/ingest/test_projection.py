@@ -413,21 +413,30 @@ def test_whatever_the_order_of_facts_the_counters_equal_the_rows(tmp_path: Path,
     chance = random.Random(seed)
     told = Told(tmp_path).tell(created(), requested(), requested(OTHER))
     names = ["p1", "p2", "p3"]
+    again = Told(tmp_path / "again").tell(created(), requested(), requested(OTHER))
+    batch: list[Message] = []
     for _ in range(60):
         import_id = chance.choice((IMPORT, OTHER))
         revision = 1 if import_id is IMPORT else 2
+        attempt = chance.choice((1, 1, 2))
         event: Message = chance.choice(
             (
                 parsed(
-                    bib=("t",), text=tuple(chance.sample(names, 2)), revision=revision, import_id=import_id
+                    bib=("t",),
+                    text=tuple(chance.sample(names, 2)),
+                    revision=revision,
+                    import_id=import_id,
+                    attempt=attempt,
                 ),
                 settled(
                     *chance.sample([*names, "t"], 2),
                     outcome=chance.choice(tuple(ChunkOutcome)[1:]),
                     offset=chance.randrange(9),
                     import_id=import_id,
+                    attempt=attempt,
                 ),
-                opened(("embeddings", 0, chance.randrange(9))),
+                opened(("embeddings", 0, chance.randrange(9)), ("imports", 0, chance.randrange(40))),
+                document_settled(offset=chance.randrange(20), import_id=import_id),
                 chunks_said(parsed_offset=chance.randrange(20), revision=revision, import_id=import_id),
                 ImportResumed(**head(import_id, attempt=2)),
                 sealed(import_id=import_id, attempt=2),
@@ -435,6 +444,15 @@ def test_whatever_the_order_of_facts_the_counters_equal_the_rows(tmp_path: Path,
         )
         told.tell(event)
         everything_counted(told)
+        batch.append(event)
+        if chance.random() < 0.4:
+            again.tell(*batch)
+            batch.clear()
+            everything_counted(again)
+    again.tell(*batch)
+    for one in (IMPORT, OTHER):
+        assert told.projection.status(one) == again.projection.status(one), "however they fall into batches"
+    again.projection.close()
     told.projection.close()
 
 

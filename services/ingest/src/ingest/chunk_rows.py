@@ -68,13 +68,12 @@ class _Row:
         return self.outcome == SUPERSEDED and self.partition is None and bool(self.listed)
 
     def supersede(self) -> None:
-        self.outcome, self.partition, self.offset, self.lost, self.is_dirty = (
-            SUPERSEDED,
-            None,
-            None,
-            None,
-            True,
-        )
+        self.open()
+        self.outcome = SUPERSEDED
+
+    def open(self) -> None:
+        self.outcome = self.partition = self.offset = self.lost = None
+        self.is_dirty = True
 
     def values(self) -> tuple[object, ...]:
         return (
@@ -147,10 +146,10 @@ class ChunkRows:
                     row = document.rows.setdefault(chunk_id.bytes, _Row(is_new=True))
                 if not row.listed:
                     self._enlist(document, row)
-                if (row.attempt or 0) < event.attempt and not row.is_marked:
+                if row.attempt is not None and row.attempt < event.attempt and not row.is_marked:
                     self._count(document, row.outcome, -1)
                     self._count(document, None, 1)
-                    row.outcome = row.partition = row.offset = row.lost = None
+                    row.open()
                 row.part, row.chunk_index, row.is_dirty = part.part, index, True
                 if is_superseded and not row.is_marked:
                     self._count(document, row.outcome, -1)
@@ -167,7 +166,7 @@ class ChunkRows:
         counters["total"] += 1
         counters["tokens"] += row.tokens or 0
         counters["reused"] += row.reused or 0
-        counters["unlisted"] -= not row.is_new or row.outcome is not None
+        counters["unlisted"] -= not row.is_new or row.tokens is not None
         row.listed = 1
         self._count(document, row.outcome, 1)
 
@@ -234,15 +233,15 @@ class ChunkRows:
             if row.listed:
                 counters["tokens"] += row.tokens
                 counters["reused"] += row.reused
+            elif row.is_new:
+                counters["unlisted"] += 1
+                row.chunk_index = chunk.chunk_index
         is_late = attempt < document.attempt or (row.outcome is not None and attempt < (row.attempt or 0))
         if row.is_marked or is_late:
             return
         if row.listed:
             self._count(document, row.outcome, -1)
             self._count(document, code, 1)
-        elif row.is_new and row.outcome is None:
-            counters["unlisted"] += 1
-            row.chunk_index = chunk.chunk_index
         row.outcome, row.partition, row.offset = code, chunk.partition, chunk.offset
         row.attempt, row.lost = attempt, None
         row.reason = None if chunk.reason is ChunkRejectionReason.UNKNOWN else chunk.reason
@@ -316,42 +315,30 @@ class ChunkRows:
         self._db.executemany(
             "UPDATE places SET opened_at = ? WHERE partition = ?", [(at, one) for one, at in opened.items()]
         )
-        return self._change(
-            "outcome", "NULL", f"outcome IS NOT NULL AND partition IS NOT NULL AND {_LOST}", (),
-            "lost = outcome, outcome = NULL",
-        )  # fmt: skip
+        where = f"outcome IS NOT NULL AND partition IS NOT NULL AND {_LOST}"
+        return self._become("NULL", where, (), "lost = outcome")
 
     def give_back_chunks(self, positions: Mapping[int, int]) -> set[int]:
         """What was lost and stands before each partition's position. Answers the imports that it changed."""
         self.write()
-        changed: set[int] = set()
-        if self._db.execute("SELECT 1 FROM chunks WHERE lost IS NOT NULL LIMIT 1").fetchone() is None:
-            return changed  # The usual case.
-        for partition, offset in positions.items():
-            changed |= self._change(
-                "NULL", "lost", 'lost IS NOT NULL AND partition = ? AND "offset" < ?', (partition, offset),
-                "outcome = lost, lost = NULL",
-            )  # fmt: skip
-        return changed
+        where = 'lost IS NOT NULL AND partition = ? AND "offset" < ?'
+        changed = [self._become("lost", where, at, "lost = NULL") for at in positions.items()]
+        return set().union(*changed)
 
     def take_back_documents(self, offset: int) -> set[int]:
         """The graph of what was said at or behind `offset` of `imports` will be written again."""
-        rows = self._db.execute(
-            "UPDATE documents SET settled = 0, lost = 1 WHERE said_offset >= ? AND settled = 1 RETURNING import_no",
-            (offset,),
-        ).fetchall()
-        for (import_no,) in rows:
-            self.deltas[import_no]["settled"] -= 1
-        return {import_no for (import_no,) in rows}
+        return self._documents_become("settled = 0, lost = 1", "settled AND said_offset >= ?", offset, -1)
 
     def give_back_documents(self, offset: int) -> set[int]:
         """The graph of what was said before `offset` of `imports` is there."""
+        return self._documents_become("settled = 1, lost = 0", "lost AND said_offset < ?", offset, 1)
+
+    def _documents_become(self, assignments: str, where: str, offset: int, settled: int) -> set[int]:
         rows = self._db.execute(
-            "UPDATE documents SET settled = 1, lost = 0 WHERE lost AND said_offset < ? RETURNING import_no",
-            (offset,),
+            f"UPDATE documents SET {assignments} WHERE {where} RETURNING import_no", (offset,)
         ).fetchall()
         for (import_no,) in rows:
-            self.deltas[import_no]["settled"] += 1
+            self.deltas[import_no]["settled"] += settled
         return {import_no for (import_no,) in rows}
 
     def forget_failures(self, import_no: int, *, is_everything: bool) -> None:
@@ -364,37 +351,32 @@ class ChunkRows:
             self.deltas[import_no]["settled"] -= cursor.rowcount
             self._db.execute("UPDATE documents SET lost = 0 WHERE import_no = ?", (import_no,))
         again = _NOT_MARKED if is_everything else f"outcome NOT IN ({STORED}, {SUPERSEDED})"
-        self._change(
-            "outcome", "NULL",
-            f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}", (import_no,),
-            'outcome = NULL, partition = NULL, "offset" = NULL, lost = NULL',
-        )  # fmt: skip
+        where = f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}"
+        self._become("NULL", where, (import_no,), 'partition = NULL, "offset" = NULL, lost = NULL')
         # A rejection ends with its attempt, and only parsing the document again can say that of one of its files.
         self._db.execute(
             "UPDATE documents SET attempt = 0 WHERE import_no = ? AND (open > 0 OR has_refused OR ?)",
             (import_no, is_everything),
         )
 
-    def _change(
-        self, before: str, after: str, where: str, values: tuple[object, ...], assignments: str
-    ) -> set[int]:
-        """Assigns, and counts the listed rows in question out of the outcome `before` and into `after`, both SQL.
+    def _become(self, outcome: str, where: str, values: tuple[object, ...], assignments: str) -> set[int]:
+        """The rows in question get the outcome, an expression in SQL, and the listed ones are counted over to it.
 
         Answers the imports that it changed.
         """
         changed: set[int] = set()
-        for number, import_no, old, new, count in self._db.execute(
-            "SELECT c.document_no, d.import_no, c.old, c.new, c.count FROM (SELECT document_no, "
-            f"{before} AS old, {after} AS new, count(*) AS count FROM chunks WHERE listed AND {where} "
-            "GROUP BY document_no, old, new) c JOIN documents d ON d.number = c.document_no",
+        for number, import_no, before, after, count in self._db.execute(
+            "SELECT c.document_no, d.import_no, c.before, c.after, c.count FROM (SELECT document_no, "
+            f"outcome AS before, {outcome} AS after, count(*) AS count FROM chunks WHERE listed AND {where} "
+            "GROUP BY document_no, before, after) c JOIN documents d ON d.number = c.document_no",
             values,
         ).fetchall():
             document = _Document(number, import_no)
-            self._count(document, old, -count)
-            self._count(document, new, count)
+            self._count(document, before, -count)
+            self._count(document, after, count)
             self._write_open(document)
             changed.add(import_no)
-        self._db.execute(f"UPDATE chunks SET {assignments} WHERE {where}", values)
+        self._db.execute(f"UPDATE chunks SET outcome = {outcome}, {assignments} WHERE {where}", values)
         return changed
 
     # --- rows ----------------------------------------------------------------------------------------------------

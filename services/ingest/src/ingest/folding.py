@@ -164,9 +164,11 @@ class Folding:
                 imports_position = one.offset
         changed = self._chunks.take_back_chunks(positions, is_other_store=is_other_store)
         changed |= self._chunks.give_back_chunks(positions)
-        if imports_position is not None or is_other_store:
-            changed |= self._chunks.take_back_documents(0 if is_other_store else imports_position or 0)
-            changed |= self._chunks.give_back_documents(imports_position or 0)
+        graph_from = 0 if is_other_store else imports_position
+        if graph_from is not None:
+            changed |= self._chunks.take_back_documents(graph_from)
+        if imports_position is not None:
+            changed |= self._chunks.give_back_documents(imports_position)
         self._all_changed(changed, offset)
 
     def _is_first_saying(self, event: StoreOpened) -> bool:

@@ -188,6 +188,43 @@ def test_a_store_that_opens_again_as_it_was_brings_back_no_document(told: Told) 
     assert not is_complete(told), "its graph is to be said again"
 
 
+def test_what_is_settled_anew_is_not_brought_back(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 0)))
+    told.tell(settled("p", offset=1, outcome=ChunkOutcome.REJECTED), opened(("embeddings", 0, 2)))
+    assert (told.status.chunks.stored, told.status.chunks.rejected) == (1, 1)
+
+
+def test_what_is_replaced_meanwhile_is_not_brought_back(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 0)), requested(OTHER))
+    told.tell(parsed(bib=("t",), text=("q",), revision=9, import_id=OTHER))
+    told.tell(chunks_said(parsed_offset=10, revision=9, import_id=OTHER), opened(("embeddings", 0, 2)))
+    assert told.status.chunks.stored == 0
+
+
+def test_what_is_driven_again_meanwhile_is_not_brought_back(told: Told) -> None:
+    told.tell(*completed_story(), opened(("embeddings", 0, 0)), parsed(bib=("t",), text=("p",), attempt=2))
+    told.tell(opened(("embeddings", 0, 2)))
+    assert told.status.chunks.stored == 0
+
+
+def test_a_graph_that_is_settled_anew_counts_once(told: Told) -> None:
+    told.tell(*completed_story(), opened(("imports", 0, 5)), document_settled(offset=5))
+    told.tell(opened(("embeddings", 0, 2), ("imports", 0, 6)))
+    assert told.status.documents.stored == 1
+
+
+def test_a_graph_that_is_said_anew_is_not_brought_back(told: Told) -> None:
+    told.tell(*completed_story(), opened(("imports", 0, 5)), chunks_said(parsed_offset=2))
+    told.tell(opened(("embeddings", 0, 2), ("imports", 0, 99)))
+    assert told.status.documents.stored == 0
+
+
+def test_a_resume_asks_for_a_graph_that_was_lost_whatever_copy_opens_later(told: Told) -> None:
+    told.tell(*completed_story(), completed(), opened(("imports", 0, 0)))
+    told.tell(ImportResumed(**head(attempt=2)), opened(("imports", 0, 6)))
+    assert told.status.documents.stored == 0
+
+
 def test_a_resume_asks_for_what_was_lost_whatever_copy_opens_later(told: Told) -> None:
     told.tell(*completed_story(), completed(), opened(("embeddings", 0, 0), ("imports", 0, 0)))
     told.tell(ImportResumed(**head(attempt=2)), opened(("embeddings", 0, 2), ("imports", 0, 6)))

@@ -72,7 +72,7 @@ class _Row:
         self.outcome = SUPERSEDED
 
     def open(self) -> None:
-        self.outcome = self.partition = self.offset = self.lost = None
+        self.outcome = self.partition = self.offset = None
         self.is_dirty = True
 
     def values(self) -> tuple[object, ...]:
@@ -118,7 +118,7 @@ class ChunkRows:
         counters["warnings"] += replace_warnings(self._db, import_no, document.number, event.warnings)
         self._db.execute(
             "UPDATE documents SET title = ?, items = ?, parts = ?, revision = ?, parsed_offset = ?, attempt = ?, "
-            "has_refused = ?, authors = ?, concepts = ?, said_offset = NULL, settled = 0, lost = 0 WHERE number = ?",
+            "has_refused = ?, authors = ?, concepts = ?, said_offset = NULL, settled = 0 WHERE number = ?",
             (
                 event.title,
                 json.dumps(event.source_items),
@@ -198,8 +198,7 @@ class ChunkRows:
                 counters["unlisted"] += count
             self._db.execute("UPDATE chunks SET listed = 0 WHERE document_no = ?", (number,))
             self._db.execute(
-                "UPDATE documents SET parsed_offset = NULL, said_offset = NULL, settled = 0, lost = 0, open = 0 "
-                "WHERE number = ?",
+                "UPDATE documents SET parsed_offset = NULL, said_offset = NULL, settled = 0, open = 0 WHERE number = ?",
                 (number,),
             )
             counters["parsed"] -= 1
@@ -291,7 +290,7 @@ class ChunkRows:
             f"SELECT outcome, count(*) FROM chunks WHERE {where} GROUP BY outcome", (document_no, part)
         ).fetchall()
         self._db.execute(
-            f'UPDATE chunks SET outcome = {SUPERSEDED}, partition = NULL, "offset" = NULL, lost = NULL WHERE {where}',
+            f'UPDATE chunks SET outcome = {SUPERSEDED}, partition = NULL, "offset" = NULL WHERE {where}',
             (document_no, part),
         )
         document = _Document(document_no, import_no)
@@ -352,7 +351,7 @@ class ChunkRows:
             self._db.execute("UPDATE documents SET lost = 0 WHERE import_no = ?", (import_no,))
         again = _NOT_MARKED if is_everything else f"outcome NOT IN ({STORED}, {SUPERSEDED})"
         where = f"document_no IN (SELECT number FROM documents WHERE import_no = ?) AND listed AND {again}"
-        self._become("NULL", where, (import_no,), 'partition = NULL, "offset" = NULL, lost = NULL')
+        self._become("NULL", where, (import_no,), 'partition = NULL, "offset" = NULL')
         # A rejection ends with its attempt, and only parsing the document again can say that of one of its files.
         self._db.execute(
             "UPDATE documents SET attempt = 0 WHERE import_no = ? AND (open > 0 OR has_refused OR ?)",

@@ -36,14 +36,15 @@ TABLES = {
     + ")",
     # `open` counts listed chunks without an outcome; `said_offset` is where DocumentChunksSettled stands;
     # an `attempt` of 0 is to be driven again, whatever is settled; `has_refused`: one of its files was rejected;
-    # `lost`: it was settled, in a store that then went on before it.
+    # `lost`: what was said at
+    # `said_offset` was settled, in a store that then went on before it.
     "documents": "number INTEGER PRIMARY KEY, import_no INTEGER, document_id BLOB, title TEXT, items TEXT, "
     "parts TEXT, revision INTEGER, parsed_offset INTEGER, attempt INTEGER DEFAULT 0, open INTEGER DEFAULT 0, "
     "said_offset INTEGER, settled INTEGER DEFAULT 0, lost INTEGER DEFAULT 0, has_refused INTEGER DEFAULT 0, authors INTEGER DEFAULT 0, "
     "concepts INTEGER DEFAULT 0, nodes INTEGER DEFAULT 0, edges INTEGER DEFAULT 0, "
     "UNIQUE (import_no, document_id))",
     # By document, so that what is settled together lies together and needs no second index. `attempt` is the one that
-    # settled it; `lost` the outcome it had until a store went on before it.
+    # settled it; `lost` the outcome it had at its coordinate until a store went on before that.
     "chunks": "document_no INTEGER, chunk_id BLOB, part TEXT, chunk_index INTEGER, listed INTEGER, outcome INTEGER, "
     'reason TEXT, partition INTEGER, "offset" INTEGER, tokens INTEGER, reused INTEGER, content_hash BLOB, '
     "attempt INTEGER, lost INTEGER, PRIMARY KEY (document_no, chunk_id)) WITHOUT ROWID",

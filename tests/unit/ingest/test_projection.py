@@ -4,12 +4,11 @@ import itertools
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import overload
 
 import pytest
 from tests.unit.ingest.story import (
@@ -772,35 +771,24 @@ def test_an_event_that_cannot_be_folded_leaves_the_batch_undone(told: Told) -> N
     assert (told.status, told.projection.position) == (before, 2)
 
 
-class _ClosedMeanwhile(Sequence[tuple[int, Message]]):
+class _ClosedMeanwhile(list[tuple[int, Message]]):
     """A batch during which someone closes the projection, and is given half a second for it."""
 
-    def __init__(self, events: Sequence[tuple[int, Message]], closing: threading.Thread) -> None:
-        self._events = events
-        self._closing = closing
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, Message]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[tuple[int, Message]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[int, Message] | Sequence[tuple[int, Message]]:
-        return self._events[index]
+    closing: threading.Thread
 
     def __iter__(self) -> Iterator[tuple[int, Message]]:
-        self._closing.start()
-        self._closing.join(0.5)
-        yield from self._events
+        self.closing.start()
+        self.closing.join(0.5)
+        return super().__iter__()
 
 
 def test_closing_waits_for_the_batch_under_way(tmp_path: Path) -> None:
     projection = Projection(tmp_path / "projection.sqlite")
-    closing = threading.Thread(target=projection.close)
-    projection.apply(_ClosedMeanwhile([(0, created())], closing), 1)
-    closing.join(30)
-    assert not closing.is_alive()
+    events = _ClosedMeanwhile([(0, created())])
+    events.closing = threading.Thread(target=projection.close)
+    projection.apply(events, 1)
+    events.closing.join(30)
+    assert not events.closing.is_alive()
     again = Projection(tmp_path / "projection.sqlite")
     assert again.position == 1
     again.close()

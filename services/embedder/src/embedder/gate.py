@@ -112,7 +112,7 @@ class Gate:
     def continued(self) -> None:
         """Another process of the space has found that it works again, and said so."""
         self.told, self._knows_better = None, False
-        self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
+        self._succeeded()
 
     async def run(self) -> None:
         """Says pauses and their ends. A pause that nobody waits in ends by itself when it is due; that is said only
@@ -121,7 +121,7 @@ class Gate:
         while True:
             changed, now, pause = self._changed, self._clock.monotonic_s(), self._pause
             if pause is not None and core.may_probe(pause, now) and not self._waiting_count:
-                self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
+                self._succeeded()
                 continue
             if pause is not None and self.told is not pause.reason and core.is_to_be_said(pause, now):
                 logger.warning("embedding.paused", reason=pause.reason, why=pause.message)
@@ -229,7 +229,7 @@ class Gate:
         self._widen(1)
         self._knows_better = True
         if is_probe:
-            self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
+            self._succeeded()
         return embedded
 
     def _answered_badly(self, error: ModelError) -> None:
@@ -238,7 +238,7 @@ class Gate:
             self._failed(PauseReason.PROVIDER_CONFIG, str(error), is_probe=True)
             return
         self._knows_better = True
-        self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
+        self._succeeded()
 
     async def _enter(self, is_wanted: Callable[[], bool]) -> bool | None:
         """Takes a slot, and waits while the space is paused. True for the one call that tries whether it still is;
@@ -269,7 +269,7 @@ class Gate:
         ):
             self._admitted_max = core.admitted_after(self._answered_count, requests_max=self._requests_max)
             self._answered_count = 0
-            self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
+            self._succeeded()
         if self._pause is None:
             if self._admitted_max is None:
                 return False
@@ -296,6 +296,9 @@ class Gate:
                 await changed.wait()
         except TimeoutError:
             pass  # Times pass without anything happening.
+
+    def _succeeded(self) -> None:
+        self._happened(core.Succeeded(at_s=self._clock.monotonic_s()))
 
     def _failed(
         self,

@@ -82,7 +82,7 @@ def _imported(world: World, folder: Path, name: str, states: tuple[str, ...], re
     "F24",
     "hostile files among good ones; the parser dies of SIGSEGV",
     {"hostile": 8, "segv": 3},
-    # A bomb takes the parser's child to its limit, 256 MB of address space, before it is rejected; the container holds.
+    # A bomb takes the parser's child to its limit, 224 MB of address space, before it is rejected; the container holds.
     memory_mb_max=400,
 )
 def hostile_files(world: World) -> None:

@@ -1,7 +1,8 @@
 """What one library, one file and one document may cost. Each figure says what it protects."""
 
-ADDRESS_SPACE_BYTES = 256 * 1024 * 1024
-"""Of the parser's child, so that no file can eat the container (measured: PDFs of 1,500 pages need 110 MB)."""
+ADDRESS_SPACE_BYTES = 224 * 1024 * 1024
+"""Of the parser's child, so that no file can eat the container (measured: 2,000 dense pages of PDF need 94 MB, a DOCX whose
+styles are as large as they may be 120, Zotero RDF of 70 MB 71)."""
 CPU_S_PER_DOCUMENT = 60
 WALL_S_PER_DOCUMENT = 90
 WALL_S_PER_SCAN = 900

@@ -50,10 +50,12 @@ class ObservedBroker(MemoryBroker):
 
 
 def _is_of_good_text(record: NewRecord) -> bool:
-    """Of one that would be rejected anyway it does not matter how."""
+    """Of one that would be rejected anyway, or is garbled already, it does not matter how."""
     types = ("paperlog.ChunkExtracted", "paperlog.ChunkEmbedded")
     is_of_text = dict(record.headers).get("ce_type", b"").decode() in types
-    return is_of_text and record.value is not None and REFUSED.encode() not in record.value
+    return (
+        is_of_text and record.value not in (None, GARBLED) and REFUSED.encode() not in (record.value or b"")
+    )
 
 
 class _LateAck:

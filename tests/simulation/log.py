@@ -53,9 +53,8 @@ def _is_of_good_text(record: NewRecord) -> bool:
     """Of one that would be rejected anyway, or is garbled already, it does not matter how."""
     types = ("paperlog.ChunkExtracted", "paperlog.ChunkEmbedded")
     is_of_text = dict(record.headers).get("ce_type", b"").decode() in types
-    return (
-        is_of_text and record.value not in (None, GARBLED) and REFUSED.encode() not in (record.value or b"")
-    )
+    value = record.value
+    return is_of_text and value is not None and value != GARBLED and REFUSED.encode() not in value
 
 
 class _LateAck:

@@ -300,3 +300,8 @@ def test_the_collection_furthest_behind_counts_and_none_goes_back():
     assert core.advanced(near, far) == far
     assert core.advanced(far, near) is far
     assert core.advanced(far, far) is far
+
+
+@pytest.mark.parametrize(("flush_s", "expected"), [(0.0, 1.0), (0.2, 1.0), (0.5, 2.0), (60.0, 5.0)])
+def test_a_store_that_takes_long_to_flush_is_flushed_less_often(flush_s: float, expected: float):
+    assert core.cycle_s(flush_s) == expected

@@ -4,6 +4,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from graph_writer.stores import edge
 from graph_writer.stores.edge import STEP, WORDS_STEP, EdgeStore, FolderLock
 from graph_writer.stores.store import Collection, Point, Words
 
@@ -89,4 +92,24 @@ async def test_points_with_keywords_are_sealed_sooner_for_each_holds_more_memory
     await store.upsert(TEXTS.name, points[-2:])
     assert shard.info().segments_count == 2, "one that is sealed, one to go on in"
     assert 4 * WORDS_STEP <= STEP
+    await store.close()
+
+
+@pytest.mark.parametrize(("points_max", "least", "most"), [(2_000, 2, 6), (400, 8, 17)])
+async def test_segments_beyond_so_many_are_merged_up_to_so_many_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points_max: int, least: int, most: int
+):
+    monkeypatch.setattr(edge, "WORDS_STEP", 200)
+    monkeypatch.setattr(edge, "SEGMENTS_MAX", 4)
+    monkeypatch.setattr(edge, "SEGMENT_POINTS_MAX", points_max)
+    store = await opened(tmp_path / "store")
+    await store.open(TEXTS)
+    for start in range(0, 3_200, 200):
+        points = [
+            Point(id=uuid.UUID(int=10 + n), payload={}, vector=b"\0\0\x80?" + bytes(4))
+            for n in range(start, start + 200)
+        ]
+        await store.upsert(TEXTS.name, points)
+    assert least <= store._shards[TEXTS.name].shard.info().segments_count <= most
+    assert await store.count(TEXTS.name) == 3_201, "the settings are a point, too"
     await store.close()

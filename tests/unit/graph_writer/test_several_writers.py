@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from qdrant_client import AsyncQdrantClient
-from tests.unit.graph_writer.story import BIB, SPACE, TEXT, Content
+from tests.unit.graph_writer.story import BIB, SPACE, TEXT, Content, vector_of
 from tests.unit.graph_writer.world import Process, World, points_of
 
 from eventlog.events import ChunkOutcome, ChunksSettled, DocumentSettled
@@ -87,6 +87,28 @@ async def test_a_chunk_that_met_a_mark_between_look_and_write_is_taken_back_and_
     assert world.said(DocumentSettled)[-1].revision == new.revision
     assert old.chunk_id(1) not in await chunks.store.get(COLLECTION, [old.chunk_id(1)])
     assert world.said(ChunksSettled)[-1].chunks[0].outcome is ChunkOutcome.SUPERSEDED
+
+
+async def test_a_chunk_that_a_newer_one_overtook_between_look_and_write_stays_the_newer(
+    world: World, writers: tuple[Process, Process]
+):
+    chunks, decisions = writers
+    content = Content(text=("one",), revision=await world.request())
+    await world.say(content.parsed())
+    await world.embed(content.embedded(0))
+    await chunks.catch_up()
+    await decisions.opened.ensure_space(SPACE)
+    id_ = content.chunk_id(1)
+    newer = {"revision": content.revision + 1, "attempt": 1, "content_hash": "newer"}
+
+    async def write_the_newer() -> None:
+        await decisions.store.upsert(COLLECTION, [Point(id=id_, payload=newer, vector=vector_of("newer"))])
+
+    await world.embed(content.embedded(1))
+    chunks.store.first = write_the_newer  # type: ignore[attr-defined]  # an InterruptedStore
+    await chunks.catch_up()
+    found = await chunks.store.get(COLLECTION, [id_])
+    assert found[id_].payload == newer
 
 
 async def test_a_space_that_one_made_is_found_by_the_other(world: World, writers: tuple[Process, Process]):

@@ -26,6 +26,7 @@ from eventlog.events import (
 from eventlog.ids import ChunkId, DocumentId, ImportId, StoreId, new_import_id
 from ingest.http import comparing
 from ingest.http.health import STILL_AFTER_S
+from ingest.neighbours import READY_TIMEOUT_S
 from ingest.projection import Requested
 from ingest.state import ImportStatus
 
@@ -336,6 +337,26 @@ async def test_readiness_of_the_neighbours_is_asked_at_most_every_five_seconds(w
     answer = await world.http.get("/readyz")
     assert set(answer.json()["reasons"]) == {"graph_writer_unreachable", "no_embedder"}
     assert (await world.http.get("/livez")).status_code == 200, "an outage never makes us dead"
+
+
+async def test_a_neighbour_that_is_not_ready_is_asked_again_soon(world: World):
+    world.neighbours.away.add("writer.test")
+    assert (await world.http.get("/readyz")).json()["reasons"] == ["graph_writer_unreachable"]
+    world.neighbours.away.clear()
+    world.clock.advance(0.6)
+    assert (await world.http.get("/readyz")).json() == {"ready": True, "reasons": []}
+
+
+async def test_a_neighbour_that_answers_late_is_not_asked_again_soon(world: World):
+    def late(_: object) -> httpx.Response:
+        world.clock.advance(READY_TIMEOUT_S)
+        raise httpx.ReadTimeout("late")
+
+    world.neighbours.answers["GET writer.test /readyz"] = late
+    for _ in range(2):
+        assert (await world.http.get("/readyz")).json()["reasons"] == ["graph_writer_unreachable"]
+        world.clock.advance(0.6)
+    assert [key for key, _ in world.neighbours.asked].count("GET writer.test /readyz") == 1
 
 
 async def test_an_import_without_an_embedder_says_what_it_waits_for(world: World):

@@ -202,20 +202,25 @@ class Applier:
     async def _write(self, plan: Plan) -> None:
         for space in dict.fromkeys(space for space, _ in plan.points):
             name = await self._opened.ensure_space(space)
-            await self._upsert(name, [draft for at, draft in plan.points if at == space])
-        await self._upsert(GRAPH.name, plan.markers)
+            await self._upsert(name, [draft for at, draft in plan.points if at == space], is_known=True)
+        await self._upsert(GRAPH.name, plan.markers, is_known=True)
         for space, id_, order in plan.deletes:
             await self._store.delete(await self._opened.ensure_space(space), [id_], order=order)
         for id_, order in plan.marker_deletes:
             await self._store.delete(GRAPH.name, [id_], order=order)
 
-    async def _upsert(self, collection: str, drafts: Iterable[Draft]) -> None:
-        """One call per (revision, attempt), which is one call for nearly every batch."""
+    async def _upsert(self, collection: str, drafts: Iterable[Draft], *, is_known: bool = False) -> None:
+        """One call per (revision, attempt), which is one call for nearly every batch.
+
+        `is_known`: what stands there was looked at just now. Where nobody else writes, that is as good as a condition,
+        which the embedded store checks in every segment.
+        """
+        needs_condition = not is_known or self._store.is_shared
         by_order: dict[Order | None, list[Point]] = {}
         for draft in drafts:
             words = None if draft.words is None else self._keywords.of_text(draft.words)
             point = Point(id=draft.id, payload=draft.payload, vector=draft.vector, words=words)
-            by_order.setdefault(draft.order, []).append(point)
+            by_order.setdefault(draft.order if needs_condition else None, []).append(point)
         for order, points in by_order.items():
             await self._store.upsert(collection, points, order=order)
 

@@ -35,6 +35,8 @@ Payload = dict[str, Any]
 
 TEXT_LENGTH_MAX = 4_000
 SETTLED_CHUNKS_MAX = 100
+CYCLE_S_MIN = 1.0
+CYCLE_S_MAX = 5.0
 REJECTED_KIND = "rejected_chunk"
 CONCEPT_CHUNK_KIND = "concept_chunk"
 MARKER_KINDS = (REJECTED_KIND, CONCEPT_CHUNK_KIND)
@@ -405,6 +407,13 @@ def plan_settlements(
         )
         for start in range(0, len(chunks), SETTLED_CHUNKS_MAX)
     ]
+
+
+def cycle_s(flush_s: float) -> float:
+    """Seconds from one flush to the next while records come: a store that takes long spends a fifth of the time on it, as
+    long as nobody waits too long to hear (docs/decisions/0005).
+    """
+    return min(CYCLE_S_MAX, max(CYCLE_S_MIN, 4 * flush_s))
 
 
 def raise_marks(marks: Marks, parts: Iterable[Part], mark: Mark) -> tuple[dict[Part, Mark], list[Part]]:

@@ -15,12 +15,11 @@ from eventlog.clock import Clock
 from eventlog.events import DocumentSettled
 from eventlog.log import TopicPartition
 from graph_writer.apply import Applied
-from graph_writer.core import ReadTo, Settlement, plan_settlements
+from graph_writer.core import CYCLE_S_MIN, ReadTo, Settlement, cycle_s, plan_settlements
 from graph_writer.opened import OpenedStore
 from graph_writer.patience import Patience
 from graph_writer.sender import Sender
 
-CYCLE_S_MAX = 1.0
 IDLE_S = 0.1
 PENDING_MAX = 5_000
 
@@ -42,6 +41,7 @@ class Publisher:
         self._settlements: list[Settlement] = []
         self._documents: list[tuple[DocumentSettled, str]] = []
         self._last_at = 0.0
+        self._flush_s = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -69,14 +69,14 @@ class Publisher:
             yield
 
     async def run(self) -> None:
-        """Cycles about once a second while records come, soon after they stop."""
+        """Cycles every second or few while records come, soon after they stop."""
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), timeout=CYCLE_S_MAX)
+                await asyncio.wait_for(self._wake.wait(), timeout=CYCLE_S_MIN)
             except TimeoutError:
                 await self._patience.wait_out(self._opened.store.check)
                 continue
-            until = self._clock.monotonic_s() + CYCLE_S_MAX
+            until = self._clock.monotonic_s() + cycle_s(self._flush_s)
             while self._room.is_set():
                 now = self._clock.monotonic_s()
                 if now >= until or now - self._last_at >= IDLE_S:
@@ -90,7 +90,9 @@ class Publisher:
             read_to, self._read_to = self._read_to, {}
             settlements, self._settlements = self._settlements, []
             documents, self._documents = self._documents, []
+            began_s = self._clock.monotonic_s()
             await self._patience.wait_out(self._opened.store.flush)
+            self._flush_s = self._clock.monotonic_s() - began_s
             said = plan_settlements(settlements, store_id=self._opened.id, at=self._clock.now())
             await self._sender.say([*((event, "") for event in said), *documents])
             await self._patience.wait_out(lambda: self._opened.advance(read_to))

@@ -22,7 +22,8 @@ SEARCH_TIMEOUT_S = 15.0
 VERIFY_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 2.0
 READY_KEPT_S = 5.0
-
+NOT_READY_KEPT_S = 0.5
+"""Who starts is ready soon, and whoever waits for us waits for that."""
 
 _log = Logger("ingest.neighbours")
 
@@ -56,22 +57,27 @@ class Readiness:
 
 
 class ReadinessCache:
-    """`/readyz` of the neighbours, asked at most every `READY_KEPT_S` each, one question at a time."""
+    """`/readyz` of the neighbours, one question at a time: seldom while one is ready, soon when it is not, but not so soon
+    that who asks here would wait most of the time for one that answers late.
+    """
 
     def __init__(self, client: httpx.AsyncClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         self._kept: dict[str, tuple[float, Readiness]] = {}
+        """Until when, and what."""
         self._gone_since_s: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def of(self, url: str) -> Readiness:
         async with self._locks.setdefault(url, asyncio.Lock()):
-            now_s = self._clock.monotonic_s()
-            at_s, kept = self._kept.get(url, (float("-inf"), None))
-            if kept is None or now_s - at_s >= READY_KEPT_S:
+            asked_s = self._clock.monotonic_s()
+            until_s, kept = self._kept.get(url, (float("-inf"), None))
+            if kept is None or asked_s >= until_s:
                 kept = await self._ask(url)
-                self._kept[url] = (self._clock.monotonic_s(), kept)
+                now_s = self._clock.monotonic_s()
+                kept_s = READY_KEPT_S if kept.is_ready else max(NOT_READY_KEPT_S, now_s - asked_s)
+                self._kept[url] = (now_s + kept_s, kept)
             return kept
 
     async def _ask(self, url: str) -> Readiness:

@@ -37,6 +37,10 @@ STEP = 8_000
 """Points of the graph written between two sealings: half a kilobyte of memory each until they are sealed."""
 WORDS_STEP = 2_000
 """Points with keywords: six kilobytes each (docs/decisions/0005)."""
+SEGMENTS_MAX = 128
+"""More of them are merged, the smallest first, for each lookup and each flush looks at all."""
+SEGMENT_POINTS_MAX = 32_000
+"""What merging makes has no more points, for it is done in one go."""
 SETTINGS_ID = UUID("00000000-0000-0000-0000-000000000001")
 """The point of each collection that says how it was made."""
 
@@ -272,7 +276,7 @@ def _load(folder: Path, config: Any) -> Any:
 
 
 def _config(collection: Collection, step: int) -> Any:
-    step_kb = max(1, step * collection.dims * 4 // 1024)
+    point_bytes = collection.dims * 4
     sparse = {WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=_COLD)}
     return edge.EdgeConfig(
         vectors={DENSE: edge.EdgeVectorParams(collection.dims, edge.Distance.Dot, memory=_COLD)},
@@ -281,9 +285,9 @@ def _config(collection: Collection, step: int) -> Any:
         id_tracker_memory=_COLD,
         payload_memory=_COLD,
         optimizers=edge.EdgeOptimizersConfig(
-            indexing_threshold=max(1, step_kb // 4),
-            max_segment_size=step_kb,
-            default_segment_number=1_000,
+            indexing_threshold=max(1, step * point_bytes // 4096),
+            max_segment_size=max(1, SEGMENT_POINTS_MAX * point_bytes // 1024),
+            default_segment_number=SEGMENTS_MAX,
         ),
         max_search_threads=1,
     )

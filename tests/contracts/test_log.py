@@ -268,6 +268,21 @@ async def test_a_poll_waits_for_what_comes(world: World):
     await reader.close()
 
 
+async def test_a_poll_does_not_wait_behind_the_mark_of_a_transaction(world: World):
+    """Whoever reads to the end would else wait as long as a poll may last, for the end stands behind the mark."""
+    log = await world.log()
+    decider = await log.decider("leader")
+    await decider.commit([record("a")])
+    reader = await log.reader({HERE: 0})
+    found = await polled(reader, 1)
+    async with asyncio.timeout(20):
+        while await reader.position(HERE) < (await log.ends(HERE.topic))[HERE.partition]:
+            found += await reader.poll(records_max=5, timeout_s=60)
+    assert texts(found) == ["a"]
+    await reader.close()
+    await decider.close()
+
+
 async def test_a_reader_outside_the_log_is_told_until_it_seeks(world: World):
     log = await world.log()
     await write(log, record("a"))

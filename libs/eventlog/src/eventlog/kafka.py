@@ -71,6 +71,8 @@ leaving meets a rebalance has no coordination any more.
 TRANSACTION_TIMEOUT_MS = 10_000
 """An open transaction holds up every reader of its topic; the broker aborts it after this."""
 COMMIT_TIMEOUT_S = 30.0
+_SLICE_S = 0.02
+"""Of the first look at what a poll has passed; each that follows is twice as long."""
 _POLL_GRACE_S = 0.2
 _RIGHTS = "docs/runbooks/kafka.md lists the rights that each service needs"
 _NO_RIGHT = (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno)
@@ -186,9 +188,24 @@ class KafkaReader:
         self._names = names
 
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Record]:
-        with translated(self._names):
-            batches = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
-        return [to_record(message, self._names) for batch in batches.values() for message in batch]
+        deadline_s = time.monotonic() + timeout_s
+        slice_s = _SLICE_S
+        while True:
+            with translated(self._names):
+                before = await self._positions()
+                left_s = max(0.0, deadline_s - time.monotonic())
+                batches = await self._consumer.getmany(
+                    timeout_ms=int(min(slice_s, left_s) * 1000), max_records=records_max
+                )
+                # aiokafka passes control records without a word, and whoever waits for the end would wait for more.
+                if batches or left_s <= slice_s or await self._positions() != before:
+                    return [
+                        to_record(message, self._names) for batch in batches.values() for message in batch
+                    ]
+            slice_s *= 2
+
+    async def _positions(self) -> list[int]:
+        return [await self._consumer.position(one) for one in self._consumer.assignment()]
 
     async def position(self, partition: TopicPartition) -> int:
         with translated(self._names):

@@ -88,7 +88,9 @@ class Decider(Protocol):
 
 class Reader(Protocol):
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Record]:
-        """Up to `records_max` records in order per partition; an empty list when none came in time."""
+        """Up to `records_max` records in order per partition; an empty list when none came in time, or when control
+        records alone came: then the position has moved.
+        """
 
     async def position(self, partition: TopicPartition) -> int:
         """The next offset to be read; it passes control records, so compare it with `ends`."""

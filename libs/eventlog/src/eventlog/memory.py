@@ -121,9 +121,10 @@ class MemoryReader:
         self._is_closed = False
 
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Record]:
+        before = dict(self._positions)
         try:
             async with asyncio.timeout(timeout_s):
-                while not (records := self._take(records_max)):
+                while not (records := self._take(records_max)) and self._positions == before:
                     await self._broker.changed()
         except TimeoutError:
             return []

@@ -105,10 +105,10 @@ class Fold:
         reader = await self._log.reader({_IMPORTS: self._projection.position})
         try:
             while True:
+                self.has_caught_up = self.has_caught_up or self._projection.position >= end
                 await self._go_on.wait()
                 records = await reader.poll(records_max=BATCH_RECORDS, timeout_s=1.0)
                 await self._fold(records, await reader.position(_IMPORTS))
-                self.has_caught_up = self.has_caught_up or self._projection.position >= end
         finally:
             await _close(reader)
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 
 import pytest
 from tests.unit.graph_writer.story import Content
-from tests.unit.graph_writer.world import Process, World
+from tests.unit.graph_writer.world import PARTITIONS, Process, World
 
 from eventlog.events import ChunksSettled, StoreOpened, WritingContinued, WritingPaused
 from eventlog.log import TopicPartition
@@ -104,6 +105,45 @@ async def test_a_batch_from_before_an_assignment_changes_nothing(world: World, p
         process.writer._epoch += 1
     await late
     assert "upsert" not in process.store.calls
+
+
+class Reassigned:
+    """While the writer asks how far it is, all partitions but one go to another member; nothing comes after that."""
+
+    is_busy = False
+    next_offsets: Mapping[TopicPartition, int] = {}
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._asked_count = 0
+        self.asked_thrice = asyncio.Event()
+
+    async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
+        self._asked_count += 1
+        if self._asked_count > 2:
+            self.asked_thrice.set()
+        if self._asked_count > 1:
+            return {}
+        await self._process.writer.assigned(frozenset({AT}))
+        return dict.fromkeys(PARTITIONS, (1_000, 0))
+
+    def is_stuck(self) -> bool:
+        return False
+
+
+async def test_a_writer_that_is_assigned_anew_while_it_asks_how_far_it_is_goes_by_the_new_ends(
+    world: World, process: Process
+):
+    await brought(world, process)
+    await process.writer.assigned(PARTITIONS)
+    process.writer.reading = reading = Reassigned(process)  # type: ignore[assignment]  # what `watch` needs of it
+    watching = asyncio.create_task(process.writer.watch())
+    asking = asyncio.create_task(reading.asked_thrice.wait())
+    await asyncio.wait({watching, asking}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    assert asking.done(), "it goes on asking"
+    assert not watching.done(), "nothing was wrong"
+    assert "catching_up" in process.health.reasons
+    watching.cancel()
 
 
 async def test_too_much_that_waits_to_be_said_holds_the_next_batch_back(world: World, process: Process):

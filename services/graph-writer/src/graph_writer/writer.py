@@ -127,7 +127,9 @@ class Writer:
         """Tells when the store has caught up with the log's end as it was at the assignment; ends a stuck process."""
         while not self._is_stopping:
             await asyncio.sleep(_WATCH_S)
-            if self._ends and await self._has_caught_up():
+            ends = self._ends
+            # A new assignment in between has ends of its own.
+            if ends and await self._has_caught_up(ends) and ends is self._ends:
                 self._ends = {}
                 self._health.remove("catching_up")
                 _log.info("store.caught_up")
@@ -171,14 +173,14 @@ class Writer:
             starts[at] = max(read_to.offset, begin)
         return starts
 
-    async def _has_caught_up(self) -> bool:
+    async def _has_caught_up(self, ends: Mapping[TopicPartition, int]) -> bool:
         """Kafka's client has passed the end, end marks of transactions included, and what it gave out is done."""
         done = dict(self.reading.next_offsets)
-        behind = [at for at, end in self._ends.items() if done.get(at, 0) < end]
+        behind = [at for at, end in ends.items() if done.get(at, 0) < end]
         if behind:
             passed = await self.reading.passed()
             for at in behind:
                 position, given_out = passed.get(at, (0, 0))
-                if position < self._ends[at] or done.get(at, 0) < given_out:
+                if position < ends[at] or done.get(at, 0) < given_out:
                     return False
         return not self.reading.is_busy

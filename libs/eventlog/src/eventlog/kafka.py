@@ -205,7 +205,8 @@ class KafkaReader:
             slice_s *= 2
 
     async def _positions(self) -> list[int]:
-        return [await self._consumer.position(one) for one in self._consumer.assignment()]
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            return [await self._consumer.position(one) for one in self._consumer.assignment()]
 
     async def position(self, partition: TopicPartition) -> int:
         with translated(self._names):

@@ -210,9 +210,12 @@ async def test_a_clean_stop_and_a_change_of_owners_lose_no_payment(
             await library.give(chunks[number::8], partition=number)
         await until(lambda: len(provider.billed) > 50)
         await second.start()
-        shares = [process.get("/status")[1]["partitions"] for process in (embedder, second)]
-        assert sorted([*shares[0], *shares[1]]) == list(range(48))
-        assert all(shares)
+
+        def is_shared() -> bool:
+            one, other = (process.get("/status")[1]["partitions"] for process in (embedder, second))
+            return bool(one and other) and sorted([*one, *other]) == list(range(48))
+
+        await until(is_shared)
         assert embedder.stop() == 0
         for chunk, event in zip(chunks, await library.answered(chunks), strict=True):
             assert_right(event, chunk.text)

@@ -259,7 +259,8 @@ class World:
 
     def save(self) -> None:
         shutil.rmtree(self._aside, ignore_errors=True)
-        shutil.copytree(self.folder, self._aside)
+        # Its log makes the next of these in a thread, and renames it.
+        shutil.copytree(self.folder, self._aside, ignore=shutil.ignore_patterns("tmp-open-*"))
 
     @property
     def has_copy(self) -> bool:

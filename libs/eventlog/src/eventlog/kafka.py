@@ -188,11 +188,10 @@ class KafkaReader:
         self._names = names
 
     async def poll(self, *, records_max: int, timeout_s: float) -> list[Record]:
-        deadline_s = time.monotonic() + timeout_s
-        slice_s = _SLICE_S
-        while True:
-            with translated(self._names):
-                before = await self._positions()
+        deadline_s, slice_s = time.monotonic() + timeout_s, _SLICE_S
+        with translated(self._names):
+            before = await self._positions()
+            while True:
                 left_s = max(0.0, deadline_s - time.monotonic())
                 batches = await self._consumer.getmany(
                     timeout_ms=int(min(slice_s, left_s) * 1000), max_records=records_max
@@ -202,7 +201,7 @@ class KafkaReader:
                     return [
                         to_record(message, self._names) for batch in batches.values() for message in batch
                     ]
-            slice_s *= 2
+                slice_s *= 2
 
     async def _positions(self) -> list[int]:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):

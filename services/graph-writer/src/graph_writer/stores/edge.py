@@ -1,7 +1,7 @@
 """The embedded store: one qdrant-edge shard per collection in a folder that one process holds by its lock.
 
-Memory stays flat because points are sealed in steps (docs/decisions, FACTS of the store): only a sealed segment is
-mapped from its file instead of held. A step is counted in points written, for rewrites grow a segment too. Search is
+Memory stays flat because points are sealed in steps (docs/decisions/0005): only a sealed segment is mapped from its
+file instead of held. A step is counted in points written, for rewrites grow a segment too. Search is
 exact: there is no graph of neighbours to build. An open shard goes on taking writes after its folder was deleted;
 so `check` compares what is open with what the paths name now, and `flush` fails.
 """
@@ -92,7 +92,9 @@ class FolderLock:
 
 
 class EdgeStore:
-    """Calls return when done and do not yield: the longest, sealing a step, takes a third of a second."""
+    """Calls return when done and do not yield: the longest, sealing a step, takes a third of a second, and one that merges
+    16,000 points 1.3 s.
+    """
 
     is_shared = False
 

@@ -241,11 +241,10 @@ async def test_two_active_writers_share_the_work_and_deaths_of_one_lose_nothing(
                 await second.start()
                 said = stack.command("import", str(library), "--project", "Texts", "--no-wait", "--json")
                 import_id = json.loads(said)["import_id"]
-                ends = await kept_alive(stack, second, import_id, kills=(0.2, 0.4))
+                ends, settled = await kept_alive(stack, second, import_id, kills=(0.2, 0.4))
                 for one in (stack.writer, second):
                     await one.until_ready()
                 stack.command("verify", import_id)
-                settled = [settled_by(one) for one in (stack.writer, second)]
             finally:
                 second.close()
             assert server.points(prefix) == undisturbed["points"], stack.said[-3000:]
@@ -256,22 +255,33 @@ async def test_two_active_writers_share_the_work_and_deaths_of_one_lose_nothing(
 
 
 def settled_by(writer: GraphWriter) -> int:
-    line = next(one for one in writer.get("/metrics")[1].splitlines() if "chunks_settled_total" in one)
-    return int(line.split()[-1])
+    """By this life of it; 0 while it does not answer."""
+    status, said = writer.get("/metrics")
+    counts = (
+        [line.split()[-1] for line in said.splitlines() if "chunks_settled_total" in line]
+        if status == 200
+        else []
+    )
+    return int(counts[-1]) if counts else 0
 
 
 async def kept_alive(
     stack: Apart, second: GraphWriter, import_id: str, kills: tuple[float, ...]
-) -> list[int]:
-    """Until the import is complete; the exit codes of writers that ended by themselves and were started again."""
+) -> tuple[list[int], list[int]]:
+    """Until the import is complete; the exit codes of writers that ended by themselves and were started again, and the
+    most that each has settled in one life."""
     ends: list[int] = []
+    settled = [0, 0]
     waiting = list(kills)
     async with asyncio.timeout(200):
         while True:
             status = stack.ingest.get(f"/api/imports/{import_id}")[1]
+            settled = [
+                max(most, settled_by(one)) for most, one in zip(settled, (stack.writer, second), strict=True)
+            ]
             if status.get("state") == "completed":
                 assert not waiting, f"the import was over before {waiting}"
-                return ends
+                return ends, settled
             if waiting and status.get("progress", 0) >= waiting[0]:
                 waiting.pop(0)
                 second.kill()

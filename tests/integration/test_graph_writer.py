@@ -1,7 +1,10 @@
 """The graph-writer through a real broker and qdrant-edge: what deaths and lost stores leave behind."""
 
 import asyncio
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -162,3 +165,18 @@ async def test_a_standby_takes_over_when_the_holder_dies(
         assert {one.store_id for _, one in await log.events(ChunksSettled)} == set(opened)
     finally:
         standby.close()
+
+
+async def test_another_that_joins_the_group_ends_nobody_who_reads(
+    log: Log, kafka: EmbeddedKafka, kafka_prefix: str, tmp_path: Path
+) -> None:
+    """Nothing was ever committed for a partition, and nobody has said yet where to read on after the rebalance."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.two_members", kafka.bootstrap, kafka_prefix, str(tmp_path),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    said, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()[-3000:]
+    first, second = json.loads(said)
+    assert first["crashes"] == second["crashes"] == []
+    assert first["counts"][-1] + second["counts"][-1] == 48 + 1

@@ -59,7 +59,11 @@ class SlowWriter:
         self._world = world
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
-        return asyncio.ensure_future(self._written(record))
+        written = asyncio.ensure_future(self._written(record))
+        written.add_done_callback(
+            lambda one: one.cancelled() or one.exception()
+        )  # who dies asks for no answer
+        return written
 
     async def _written(self, record: NewRecord) -> Position:
         while self._world.is_log_slow:  # noqa: ASYNC110 - virtual time, and a test sets it

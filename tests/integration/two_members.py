@@ -1,0 +1,97 @@
+"""Two members of the graph-writer's group in one process, which says as JSON what became of each.
+
+`python -m tests.integration.two_members BOOTSTRAP PREFIX FOLDER`. The second joins while the first reads; the first
+then says where to read on only after a call for records that was under way has come back, as one does that asks a slow store.
+A process of its own, because a member is never stopped gracefully.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eventlog.log import Record, TopicPartition
+from eventlog.settings import ServiceSettings
+from graph_writer.consumer import Reading
+from graph_writer.opened import TOPICS
+
+WAIT_S = 40.0
+
+
+class Member:
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.counts: list[int] = []
+        """Of partitions, by assignment."""
+        self.crashes: list[BaseException] = []
+        self.is_asked = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.reading = Reading(
+            settings=settings,
+            group="graph-writer",
+            instance="",
+            topics=TOPICS,
+            assigned=self._assigned,
+            handle=self._handle,
+            crash=self.crashes.append,
+        )
+
+    async def _assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.is_asked = True
+        await self.may_answer.wait()
+        self.is_asked = False
+        self.counts.append(len(partitions))
+        return dict.fromkeys(partitions, 0)
+
+    async def _handle(self, records: Sequence[Record]) -> None:
+        del records
+
+    @property
+    def asked_at_s(self) -> float:
+        """When a call for records last came back."""
+        last: float = self.reading._thread.last_poll_s
+        return last
+
+
+async def until(is_true: Callable[[], Any]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not is_true():  # noqa: ASYNC110 - another thread does it
+            await asyncio.sleep(0.05)
+
+
+async def main(bootstrap: str, prefix: str, folder: str) -> None:
+    first, second = (
+        Member(
+            ServiceSettings(
+                KAFKA_BOOTSTRAP_SERVERS=bootstrap,
+                PAPERLOG_PREFIX=prefix,
+                PAPERLOG_HTTP_PORT=0,
+                PAPERLOG_DATA_DIR=Path(folder) / name,
+            )  # type: ignore[call-arg]  # the names of the environment
+        )
+        for name in ("one", "two")
+    )
+    await first.reading.start()
+    await until(lambda: first.counts)
+    began_s = first.asked_at_s
+    await until(lambda: first.asked_at_s > began_s)
+    first.may_answer.clear()
+    await second.reading.start()
+    await until(lambda: first.is_asked)
+    began_s = first.asked_at_s
+    await until(lambda: first.crashes or first.asked_at_s > began_s)
+    first.may_answer.set()
+    await until(lambda: first.crashes or (len(first.counts) > 1 and second.counts))
+    said = [
+        {"counts": one.counts, "crashes": [repr(each) for each in one.crashes]} for one in (first, second)
+    ]
+    sys.stdout.write(json.dumps(said))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -108,6 +108,7 @@ async def test_deaths_and_lost_stores_end_at_the_store_that_nothing_disturbed(
 
     writer.store.rename(tmp_path / "deleted")  # under the live writer
     assert await writer.until_dead() == 70
+    assert 'traceback="Traceback' in writer.log_text
     await writer.start()
     await until_settled(log, writer, count_of(first) + count_of(second) // 2)
     writer.store.rename(tmp_path / "replaced")

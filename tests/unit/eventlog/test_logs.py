@@ -74,6 +74,11 @@ def test_a_traceback_stands_on_the_same_line(lines):
     assert "KeyError: 'two\\\\nlines'" in line
 
 
+def test_what_was_raised_elsewhere_has_its_traceback_too(lines):
+    Logger("x").exception("service.failed", ValueError("two"), code=70)
+    assert [fields_of(one) for one in lines()] == ['service.failed code=70 traceback="ValueError: two"']
+
+
 def test_what_other_libraries_log_is_one_line_too_and_cut(lines):
     logging.getLogger("other").warning("first\nsecond %s", "x" * 5000)
     (line,) = lines()

@@ -87,9 +87,9 @@ class Logger:
     def error(self, event: str, **fields: object) -> None:
         self._logger.error(event, extra={"fields": fields})
 
-    def exception(self, event: str, **fields: object) -> None:
-        """With the traceback of the exception being handled."""
-        self._logger.exception(event, extra={"fields": fields})  # noqa: LOG004 - its callers are handlers
+    def exception(self, event: str, raised: BaseException | None = None, /, **fields: object) -> None:
+        """With the traceback of what was raised, or of the exception being handled."""
+        self._logger.error(event, exc_info=raised or True, extra={"fields": fields})
 
 
 def configure(level: int = logging.INFO) -> None:

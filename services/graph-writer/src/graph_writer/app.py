@@ -70,7 +70,7 @@ def guarded(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, the next process starts from the store
-            _log.error("task.failed", exc_info=True, task=name)
+            _log.exception("task.failed", task=name)
             crash(error)
 
     return asyncio.create_task(run(), name=name)
@@ -265,7 +265,7 @@ def main() -> None:
         logs_flush()
         os._exit(2)
     except BaseException as error:  # noqa: BLE001 - the next process starts from the store
-        _log.error("process.failed", exc_info=True, after_s=round(time.monotonic() - started, 1))
+        _log.exception("process.failed", after_s=round(time.monotonic() - started, 1))
         crash(error)
 
 

@@ -120,7 +120,7 @@ class Writer:
 
     def crashed(self, error: BaseException) -> None:
         if not self._is_stopping:
-            _log.error("writer.failed", exc_info=True)
+            _log.exception("writer.failed", error)
             self._crash(error)
 
     async def watch(self) -> None:

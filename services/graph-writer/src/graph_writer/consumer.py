@@ -16,6 +16,7 @@ import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import NoOffsetForPartitionError
+from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -121,6 +122,13 @@ class _Transport(driver.Transport):
     Producer = _Producer
 
 
+class _Tables(TableManager):
+    async def on_start(self) -> None:
+        """As Faust's, without the second that it waits for tables to be declared: there are none."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class _App(faust.App):
     reading: "Reading"
 
@@ -224,6 +232,7 @@ class Reading:
             stream_buffer_maxsize=128,
             broker_commit_interval=0.5,
             table_standby_replicas=0,
+            TableManager=_Tables,
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,

@@ -21,7 +21,7 @@ from tests.contracts.worlds import (
 )
 
 from eventlog.errors import Fenced, RecordGone, TransientFailure, UnprocessableRecord
-from eventlog.log import NewRecord, Record, TopicPartition
+from eventlog.log import NewRecord, Record, TopicPartition, records_at
 from eventlog.topics import RECORD_BYTES_MAX, Topic
 
 HERE = TopicPartition(ONE, 0)
@@ -309,6 +309,28 @@ async def test_single_reads_in_any_order_give_exactly_the_record_that_was_asked_
     for number in (399, 0, 7, 8, 250, 251, 3, 399, 12):
         found = await log.read_at(MANY, number % 4, number // 4)
         assert (found.partition, found.offset, texts([found])) == (number % 4, number // 4, [f"{number}"])
+
+
+async def test_records_of_many_partitions_are_found_side_by_side_and_what_is_not_there_is_left_out(
+    world: World,
+):
+    log = await world.log()
+    await write(log, *(record(f"{n}", topic=MANY, partition=n % 3) for n in range(30)))
+    decider = await log.decider("leader")
+    await decider.commit([record("a")])
+    await visible(log, 1)
+    places = {TopicPartition(MANY, 0): 9, TopicPartition(MANY, 1): 4, TopicPartition(MANY, 2): 10}
+    places |= {
+        TopicPartition(MANY, 3): 0,
+        TopicPartition(ONE, 0): 1,
+    }  # an empty one, and the mark of a transaction
+    found = await records_at(log, places)
+    assert {at: (one.offset, *texts([one])) for at, one in found.items()} == {
+        TopicPartition(MANY, 0): (9, "27"),
+        TopicPartition(MANY, 1): (4, "13"),
+    }
+    assert await records_at(log, {}) == {}
+    await decider.close()
 
 
 async def test_single_reads_leave_no_answers_behind_for_the_collector(world: World):

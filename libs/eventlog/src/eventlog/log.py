@@ -142,3 +142,28 @@ class Log(Protocol):
         """The offset behind the last record that a reader may see, by partition."""
 
     async def close(self) -> None: ...
+
+
+async def records_at(log: Log, places: Mapping[TopicPartition, int]) -> dict[TopicPartition, Record]:
+    """The record at each place, found side by side by one reader; what the log does not hold is left out."""
+    topics = {at.topic for at in places}
+    begins, ends = [{one: await ask(one) for one in topics} for ask in (log.begins, log.ends)]
+    waiting = {
+        at: offset
+        for at, offset in places.items()
+        if begins[at.topic][at.partition] <= offset < ends[at.topic][at.partition]
+    }
+    found: dict[TopicPartition, Record] = {}
+    if not waiting:
+        return found
+    reader = await log.reader(waiting)
+    try:
+        while waiting:
+            for record in await reader.poll(records_max=1_000, timeout_s=1.0):
+                at = TopicPartition(record.topic, record.partition)
+                if waiting.get(at) == record.offset:
+                    found[at] = record
+            waiting = {at: offset for at, offset in waiting.items() if await reader.position(at) <= offset}
+    finally:
+        await reader.close()
+    return found

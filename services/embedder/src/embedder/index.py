@@ -6,16 +6,16 @@ costs no memory, and a cache, so that it may be deleted or damaged at any time. 
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from eventlog.envelope import ChunkHeaders, header, read_chunk_headers
-from eventlog.errors import RecordGone, UnprocessableRecord
+from eventlog.errors import UnprocessableRecord
 from eventlog.events import ChunkMessage
 from eventlog.ids import ChunkId, EmbeddingKey, ImportId
-from eventlog.log import Log, Record, TopicPartition
+from eventlog.log import Log, Record, TopicPartition, records_at
 from eventlog.topics import EMBEDDINGS
 
 VERSION = 3
@@ -139,8 +139,7 @@ class Index:
         """Reads what it has not read yet of these partitions, up to their ends as they are now."""
         begins, ends = await log.begins(EMBEDDINGS), await log.ends(EMBEDDINGS)
         starts: dict[TopicPartition, int] = {}
-        for partition in partitions:
-            start = await self._start(log, partition, begins[partition], ends[partition])
+        for partition, start in (await self._starts(log, partitions, begins)).items():
             if start < ends[partition]:
                 starts[TopicPartition(EMBEDDINGS, partition)] = start
         if not starts:
@@ -157,22 +156,27 @@ class Index:
         finally:
             await reader.close()
 
-    async def _start(self, log: Log, partition: int, begin: int, end: int) -> int:
+    async def _starts(self, log: Log, partitions: Iterable[int], begins: Mapping[int, int]) -> dict[int, int]:
         """Where to read on; from the beginning when the log is not the one that was indexed."""
-        offset, ce_id = self._position(partition)
-        if offset == 0:
-            return begin
-        try:
-            is_same = (
-                offset <= end
-                and header(await log.read_at(EMBEDDINGS, partition, offset - 1), "ce_id") == ce_id
-            )
-        except RecordGone:
-            is_same = False
-        if not is_same:
-            self._reset(partition)
-            return begin
-        return max(offset, begin)
+        positions = {partition: self._position(partition) for partition in partitions}
+        held = await records_at(
+            log,
+            {
+                TopicPartition(EMBEDDINGS, partition): offset - 1
+                for partition, (offset, _) in positions.items()
+                if offset > 0
+            },
+        )
+        starts: dict[int, int] = {}
+        for partition, (offset, ce_id) in positions.items():
+            last = held.get(TopicPartition(EMBEDDINGS, partition))
+            if last is not None and header(last, "ce_id") == ce_id:
+                starts[partition] = offset
+                continue
+            if offset > 0:
+                self._reset(partition)
+            starts[partition] = begins[partition]
+        return starts
 
     def _take(self, records: list[Record]) -> None:
         last: dict[int, Record] = {}

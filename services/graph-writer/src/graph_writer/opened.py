@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 
 from eventlog.envelope import header
-from eventlog.errors import RecordGone
 from eventlog.ids import NAMESPACE, StoreId
-from eventlog.log import Log, Record, TopicPartition
+from eventlog.log import Log, Record, TopicPartition, records_at
 from eventlog.logs import Logger
 from eventlog.spaces import parse_space
 from eventlog.topics import EMBEDDINGS, IMPORTS
@@ -98,21 +97,30 @@ class OpenedStore:
 
     async def check_log(self, log: Log) -> None:
         """Raises StoreMismatch when the log is not the one that was read: wiped, cut, or another cluster's."""
-        seen = {(at, read_to) for positions in self._positions.values() for at, read_to in positions.items()}
         ends = {topic: await log.ends(topic) for topic in TOPICS}
         begins = {topic: await log.begins(topic) for topic in TOPICS}
-        for at, read_to in sorted(seen, key=lambda one: (one[0].topic, one[0].partition, one[1].offset)):
-            if read_to.offset == 0 or read_to.record_offset < begins[at.topic][at.partition]:
-                continue  # nothing read yet, or retention has taken the record that would prove it
-            where = f"{at.topic}[{at.partition}]@{read_to.record_offset}"
-            if read_to.offset > ends[at.topic][at.partition]:
-                raise StoreMismatch(f"the log ends before {where}, which the store has read")
-            try:
-                record = await log.read_at(at.topic, at.partition, read_to.record_offset)
-            except RecordGone:
-                raise StoreMismatch(f"the log does not hold {where}, which the store has read") from None
-            if record_identity(record) != read_to.record_id:
-                raise StoreMismatch(f"the log holds another record at {where} than the store has read")
+        for positions in self._positions.values():
+            # Of a partition without one nothing was read yet, or retention has taken the record that would prove it.
+            provable = {
+                at: read_to
+                for at, read_to in positions.items()
+                if read_to.offset > 0 and read_to.record_offset >= begins[at.topic][at.partition]
+            }
+            for at, read_to in provable.items():
+                if read_to.offset > ends[at.topic][at.partition]:
+                    raise StoreMismatch(
+                        f"the log ends before {_place(at, read_to)}, which the store has read"
+                    )
+            held = await records_at(log, {at: read_to.record_offset for at, read_to in provable.items()})
+            for at, read_to in provable.items():
+                if at not in held:
+                    raise StoreMismatch(
+                        f"the log does not hold {_place(at, read_to)}, which the store has read"
+                    )
+                if record_identity(held[at]) != read_to.record_id:
+                    raise StoreMismatch(
+                        f"the log holds another record at {_place(at, read_to)} than the store has read"
+                    )
 
     async def look_for_spaces(self) -> None:
         """Those that other writers have made since: a sweep touches every collection."""
@@ -179,6 +187,10 @@ class OpenedStore:
     async def keep_dead_letters_in_row(self, count: int) -> None:
         payload = {"kind": "dead_letters", "count": count}
         await self.store.upsert(GRAPH.name, [Point(id=_DEAD_LETTERS_ID, payload=payload)])
+
+
+def _place(at: TopicPartition, read_to: ReadTo) -> str:
+    return f"{at.topic}[{at.partition}]@{read_to.record_offset}"
 
 
 def _read_to(point: Point) -> ReadTo:

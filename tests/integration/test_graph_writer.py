@@ -168,7 +168,7 @@ async def test_a_standby_takes_over_when_the_holder_dies(
         standby.close()
 
 
-async def test_another_that_joins_the_group_ends_nobody_who_reads(
+async def test_another_that_joins_the_group_ends_nobody_who_reads_and_one_may_leave(
     log: Log, kafka: EmbeddedKafka, kafka_prefix: str, tmp_path: Path
 ) -> None:
     """Nothing was ever committed for a partition, and nobody has said yet where to read on after the rebalance."""

@@ -1,8 +1,8 @@
 """Two members of the graph-writer's group in one process, which says as JSON what became of each.
 
 `python -m tests.integration.two_members BOOTSTRAP PREFIX FOLDER`. The second joins while the first reads; the first
-then says where to read on only after a call for records that was under way has come back, as one does that asks a slow store.
-A process of its own, because a member is never stopped gracefully.
+then says where to read on only after a call for records that was under way has come back, as one does that asks a slow
+store; at the end it leaves. A process of its own, because a member is never stopped gracefully.
 """
 
 import asyncio
@@ -64,6 +64,18 @@ class Member:
 
         thread._fetch_records = counted  # type: ignore[method-assign]
 
+    async def leave(self) -> None:
+        """While a request of its client has just been made: cancelling that comes out of the client's own `stop`."""
+        consumer = self.reading._thread._ensure_consumer()
+        stop = consumer.stop
+
+        async def stopping() -> None:
+            consumer._fetcher._pending_tasks.add(asyncio.ensure_future(asyncio.sleep(WAIT_S)))
+            await stop()
+
+        consumer.stop = stopping
+        await self.reading.leave()
+
 
 async def until(is_true: Callable[[], Any]) -> None:
     async with asyncio.timeout(WAIT_S):
@@ -94,6 +106,8 @@ async def main(bootstrap: str, prefix: str, folder: str) -> None:
     said = [
         {"counts": one.counts, "crashes": [repr(each) for each in one.crashes]} for one in (first, second)
     ]
+    if not first.crashes:
+        await first.leave()  # Faust calls that a crash
     sys.stdout.write(json.dumps(said))
     sys.stdout.flush()
     os._exit(0)

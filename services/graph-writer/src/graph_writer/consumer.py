@@ -21,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from eventlog.kafka import POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, connection, consumer_options
+from eventlog.kafka_client import stopped
 from eventlog.log import Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
@@ -29,6 +30,7 @@ from eventlog.topics import Names, topic_table
 BATCH = 5
 WITHIN_S = 0.1
 POLL_S_MAX = 120.0
+LEAVE_S_MAX = 3.0
 
 Assigned = Callable[[frozenset[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
@@ -199,7 +201,7 @@ class Reading:
         """Tells the group that this member is gone, so that the others need not wait for its session to end."""
         logging.getLogger("faust").setLevel(logging.CRITICAL)  # it calls the end of its client a crash
         thread = self._thread
-        await asyncio.wait_for(thread.call_thread(thread._ensure_consumer().stop), timeout=3.0)  # noqa: SLF001 - as above
+        await asyncio.wait_for(thread.call_thread(stopped, thread._ensure_consumer()), timeout=LEAVE_S_MAX)  # noqa: SLF001 - as above
 
     async def positions(self, partitions: AbstractSet[TP]) -> dict[TP, int]:
         logical = {self._logical_tp(tp): tp for tp in partitions}

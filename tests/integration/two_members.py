@@ -102,7 +102,13 @@ async def main(bootstrap: str, prefix: str, folder: str) -> None:
     await second.reading.start()
     await until(lambda: first.crashes or (first.is_asked and not first.calls_under_way))
     first.may_answer.set()
-    await until(lambda: first.crashes or (len(first.counts) > 1 and second.counts))
+    await until(
+        lambda: (
+            first.crashes
+            or second.crashes
+            or (second.counts and first.counts[-1] + second.counts[-1] == first.counts[0])
+        )
+    )
     said = [
         {"counts": one.counts, "crashes": [repr(each) for each in one.crashes]} for one in (first, second)
     ]

@@ -28,6 +28,7 @@ from eventlog.kafka_client import (
     REQUEST_TIMEOUT_S,
     connection,
     consumer_options,
+    introduced,
     started,
     stopped,
     to_record,
@@ -379,6 +380,7 @@ class KafkaLog:
         ask = getattr(self._offsets_consumer, which)
         with translated(self.names):
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await introduced(self._offsets_consumer, self.names.of(topic))
                 offsets = await ask([KafkaTopicPartition(self.names.of(topic), one) for one in range(count)])
         return {at.partition: int(offset) for at, offset in sorted(offsets.items())}
 

@@ -14,7 +14,15 @@ from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from eventlog.errors import TransientFailure
-from eventlog.kafka_client import REQUEST_TIMEOUT_S, consumer_options, started, stopped, to_record, translated
+from eventlog.kafka_client import (
+    REQUEST_TIMEOUT_S,
+    consumer_options,
+    introduced,
+    started,
+    stopped,
+    to_record,
+    translated,
+)
 from eventlog.log import Record
 from eventlog.topics import Names
 
@@ -84,6 +92,7 @@ class Lookup:
         """The end as last seen where that suffices: it only grows, so most reads ask the broker once."""
         known = self._ends.get(at, 0)
         if offset >= known:
+            await introduced(consumer, at.topic)
             known = self._ends[at] = (await consumer.end_offsets([at]))[at]
         return known
 

@@ -97,6 +97,9 @@ class _Thread(driver.AIOKafkaConsumerThread):
         found = {tp: await consumer.position(tp) for tp in consumer.assignment()}
         return {tp: (position, self._given_out.get(tp, 0)) for tp, position in found.items()}
 
+    async def _keepalive2(self) -> None:
+        """Faust's says as an error that the store, in a flush on a slow disk, held the loop for seconds."""
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Our own watchdog looks after polls; Faust's takes a batch that waits for the store for a hang."""
 

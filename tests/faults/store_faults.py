@@ -44,6 +44,7 @@ def store_losses(world: World) -> None:
     world.give_store_back()
     until(lambda: _has_opened(world), world.finish_s_max, "the store is not filled again")
     world.drain()
+    world.wait_watched()  # what is deleted now was there when the import was said to be complete
     billed = len(world.provider.billed())
     _delete_behind_its_back(world, import_id)
     world.check(len(world.provider.billed()) == billed, "the repair of the store was billed")

@@ -273,8 +273,8 @@ class World:
     def finish(self) -> int:
         """Stops the stack, rebuilds everything from log and blobs, lets the auditor judge; its exit code."""
         self.end_others()
+        self.wait_watched()
         statuses = self._statuses()
-        self._wait_watched(statuses)
         self._watch.end()
         self.stack.stop()
         data = self.stack.folder
@@ -291,9 +291,9 @@ class World:
         argv = [sys.executable, "-m", "tests.faults.auditor", str(self.folder)]
         return subprocess.run(argv, cwd=ROOT, check=False).returncode
 
-    def _wait_watched(self, statuses: dict[str, Any]) -> None:
+    def wait_watched(self) -> None:
         """Until the auditor has asked the store about every completion that is there now."""
-        ended = {(id_, one["attempt"]) for id_, one in statuses.items() if one["state"] in DONE}
+        ended = {(id_, one["attempt"]) for id_, one in self._statuses().items() if one["state"] in DONE}
 
         def has_counted() -> bool:
             lines = (self.folder / "watched.jsonl").read_text().splitlines()

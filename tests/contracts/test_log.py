@@ -320,10 +320,8 @@ async def test_records_of_many_partitions_are_found_side_by_side_and_what_is_not
     await decider.commit([record("a")])
     await visible(log, 1)
     places = {TopicPartition(MANY, 0): 9, TopicPartition(MANY, 1): 4, TopicPartition(MANY, 2): 10}
-    places |= {
-        TopicPartition(MANY, 3): 0,
-        TopicPartition(ONE, 0): 1,
-    }  # an empty one, and the mark of a transaction
+    an_empty_one, a_mark = TopicPartition(MANY, 3), TopicPartition(ONE, 0)
+    places |= {an_empty_one: 0, a_mark: 1}
     found = await records_at(log, places)
     assert {at: (one.offset, *texts([one])) for at, one in found.items()} == {
         TopicPartition(MANY, 0): (9, "27"),

@@ -62,7 +62,7 @@ class Member:
             finally:
                 self.calls_under_way -= 1
 
-        thread._fetch_records = counted  # type: ignore[method-assign]
+        thread._fetch_records = counted  # type: ignore[method-assign]  # the calls are what is waited for
 
     async def leave(self) -> None:
         """While a request of its client has just been made: cancelling that comes out of the client's own `stop`."""

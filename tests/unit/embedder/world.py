@@ -60,9 +60,8 @@ class SlowWriter:
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         written = asyncio.ensure_future(self._written(record))
-        written.add_done_callback(
-            lambda one: one.cancelled() or one.exception()
-        )  # who dies asks for no answer
+        # Who dies asks for no answer.
+        written.add_done_callback(lambda one: one.cancelled() or one.exception())
         return written
 
     async def _written(self, record: NewRecord) -> Position:

@@ -99,12 +99,15 @@ class OpenedStore:
         """Raises StoreMismatch when the log is not the one that was read: wiped, cut, or another cluster's."""
         ends = {topic: await log.ends(topic) for topic in TOPICS}
         begins = {topic: await log.begins(topic) for topic in TOPICS}
+        proved: set[tuple[TopicPartition, ReadTo]] = set()
         for positions in self._positions.values():
-            # Of a partition without one nothing was read yet, or retention has taken the record that would prove it.
+            # The others have read nothing yet, or retention has taken the record that would prove it.
             provable = {
                 at: read_to
                 for at, read_to in positions.items()
-                if read_to.offset > 0 and read_to.record_offset >= begins[at.topic][at.partition]
+                if (at, read_to) not in proved
+                and read_to.offset > 0
+                and read_to.record_offset >= begins[at.topic][at.partition]
             }
             for at, read_to in provable.items():
                 if read_to.offset > ends[at.topic][at.partition]:
@@ -121,6 +124,7 @@ class OpenedStore:
                     raise StoreMismatch(
                         f"the log holds another record at {_place(at, read_to)} than the store has read"
                     )
+            proved.update(provable.items())
 
     async def look_for_spaces(self) -> None:
         """Those that other writers have made since: a sweep touches every collection."""

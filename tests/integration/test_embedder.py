@@ -1,5 +1,6 @@
 """The embedder through a real broker, with a provider that keeps a ledger: what is lost, what is paid, what is said."""
 
+import asyncio
 import base64
 import shutil
 from collections import Counter
@@ -313,6 +314,9 @@ async def test_trouble_that_lasts_is_said_and_waited_for_and_ends_by_itself_or_w
     await until(lambda: reason in embedder.reasons)
     assert embedder.get("/livez")[0] == 200
     assert embedder.post("/embed", {"text": "who?"})[0] == 503
+    asked = len(provider.requests)
+    await asyncio.sleep(1.0)  # what is looked at is that nothing happens
+    assert len(provider.requests) - asked <= 2
     provider.faults.clear()
     assert embedder.post("/probe")[0] == 202
     for chunk, event in zip(chunks, await library.answered(chunks), strict=True):

@@ -6,8 +6,8 @@ from tests.unit.graph_writer.story import SPACE, Content
 from tests.unit.graph_writer.world import PARTITIONS, World, points_of
 
 from eventlog.events import ChunksSettled, StoreOpened
-from eventlog.log import TopicPartition
-from eventlog.topics import EMBEDDINGS
+from eventlog.log import NewRecord, TopicPartition
+from eventlog.topics import EMBEDDINGS, IMPORTS
 from graph_writer.core import ReadTo
 from graph_writer.opened import GRAPH, OpenedStore, collection_of
 from graph_writer.stores.edge import EdgeStore, FolderLock
@@ -112,6 +112,16 @@ async def test_a_log_that_was_wiped_under_a_kept_store_is_refused(world: World, 
         await brought(other, name="voyage")
     with pytest.raises(StoreMismatch, match="another record"):
         await process.opened.check_log(other._log)
+
+
+async def test_a_log_that_has_no_record_where_the_store_read_one_is_refused(world: World):
+    process = await world.start()
+    decider = await process.log.decider("other")
+    (position,) = await decider.commit([NewRecord(topic=IMPORTS, key=None, value=b"?", partition=0)])
+    mark = ReadTo(offset=position.offset + 2, record_offset=position.offset + 1, record_id="x")
+    process.opened.positions[GRAPH.name][TopicPartition(IMPORTS, 0)] = mark  # type: ignore[index]  # as another log left it
+    with pytest.raises(StoreMismatch, match="does not hold"):
+        await process.opened.check_log(process.log)
 
 
 async def test_history_that_retention_took_proves_nothing_and_is_no_mismatch(world: World):

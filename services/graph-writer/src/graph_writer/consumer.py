@@ -1,8 +1,10 @@
 """Faust, crash-only: a group's partitions, read from where the store says, five records at a time.
 
-Faust's own retries and graceful stops lose records (docs/decisions): so values stay raw, offsets are the store's, and
-any failure ends the process from inside the batch, before `take` could acknowledge what was not done. Its committed
-offsets only show lag. This module knows Faust and Kafka's client; what is done with a batch it does not know.
+Faust's own retries and graceful stops lose records (docs/decisions): so values stay raw, offsets are the store's,
+nothing is acknowledged to Faust, and any failure ends the process from inside the batch. Committed offsets only show
+lag. What it costs to carry a message would be a quarter of our time: so up to five records of a partition are one
+message to Faust, and its client of Kafka runs in our loop and not in a thread. This module knows Faust and Kafka's
+client; what is done with a batch it does not know.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -19,16 +22,20 @@ from aiokafka.errors import NoOffsetForPartitionError
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.utils.futures import maybe_async
 
 from eventlog.kafka import POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, connection, consumer_options
-from eventlog.kafka_client import stopped
+from eventlog.kafka_client import stopped, to_record
 from eventlog.log import Record, TopicPartition
 from eventlog.logs import Logger
 from eventlog.settings import ServiceSettings
-from eventlog.topics import Names, topic_table
+from eventlog.topics import IMPORTS, Names, topic_table
 
 BATCH = 5
-WITHIN_S = 0.1
+QUEUED_BATCHES_MAX = 16
+"""Read and not yet in hand; then the next are not asked for."""
+COMMIT_S = 0.5
 POLL_S_MAX = 120.0
 LEAVE_S_MAX = 3.0
 
@@ -44,7 +51,27 @@ def _reading(app: Any) -> "Reading":
     return reading
 
 
-class _Thread(driver.AIOKafkaConsumerThread):
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Up to five records of one partition, in order, as Kafka's client hands them out; to Faust they are one message."""
+
+    records: Sequence[Any]
+
+    @property
+    def offset(self) -> int:
+        return int(self.records[-1].offset)
+
+
+class _Client(driver.AIOKafkaConsumerThread):
+    """Faust's client of Kafka. Its own runs in a thread, which is no help: the store holds Python's lock when it works."""
+
+    async def start(self) -> None:
+        self._thread_started.set()
+        await self._default_start()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await maybe_async(fun(*args, **kwargs))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.last_poll_s = time.monotonic()
@@ -75,7 +102,10 @@ class _Thread(driver.AIOKafkaConsumerThread):
         for tp, found in records.items():
             if found:
                 self._given_out[tp] = found[-1].offset + 1
-        return records
+        return {
+            tp: [_Batch(found[at : at + BATCH]) for at in range(0, len(found), BATCH)]
+            for tp, found in records.items()
+        }
 
     async def _commit(self, offsets: Any) -> bool:
         # They only show lag; an outage of the broker must not end the process over them.
@@ -97,16 +127,39 @@ class _Thread(driver.AIOKafkaConsumerThread):
         found = {tp: await consumer.position(tp) for tp in consumer.assignment()}
         return {tp: (position, self._given_out.get(tp, 0)) for tp, position in found.items()}
 
-    async def _keepalive2(self) -> None:
-        """Faust's says as an error that the store, in a flush on a slow disk, held the loop for seconds."""
-
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Our own watchdog looks after polls; Faust's takes a batch that waits for the store for a hang."""
 
 
 class _Consumer(driver.Consumer):
-    def _new_consumer_thread(self) -> _Thread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> _Client:
+        return _Client(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        return ConsumerMessage(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=record.offset,
+            timestamp=0.0,
+            timestamp_type=0,
+            headers=None,
+            key=None,
+            value=record,
+            checksum=None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002 - Faust's signature
+        """What is done and not what Faust was told of, every `COMMIT_S`; never from inside a batch."""
+        reading = _reading(self.app)
+        return not reading.is_busy and await self._thread.commit(reading.done())
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """A full queue makes the reading wait, which is enough; Faust would sleep for a second besides."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """As above."""
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Faust asks after every assignment where to read on: where the store says, whatever was committed."""
@@ -180,6 +233,10 @@ class Reading:
         """Where each assigned partition goes on after what was handed out and done."""
         return self._next
 
+    def done(self) -> dict[TP, int]:
+        """As above, by the names that Kafka knows; nothing before the first assignment."""
+        return {TP(self._names.of(at.topic), at.partition): offset for at, offset in self._next.items()}
+
     async def start(self) -> None:
         await self._app.start()
 
@@ -214,9 +271,9 @@ class Reading:
         return {logical[at]: offset for at, offset in starts.items()}
 
     @property
-    def _thread(self) -> _Thread:
+    def _thread(self) -> _Client:
         consumer: Any = self._app.consumer
-        thread: _Thread = consumer._thread  # noqa: SLF001 - nothing public tells what it knows
+        thread: _Client = consumer._thread  # noqa: SLF001 - nothing public tells what it knows
         return thread
 
     def _logical_tp(self, tp: Any) -> TopicPartition:
@@ -234,8 +291,8 @@ class Reading:
             agent_supervisor="mode.CrashingSupervisor",
             value_serializer="raw",
             key_serializer="raw",
-            stream_buffer_maxsize=128,
-            broker_commit_interval=0.5,
+            stream_buffer_maxsize=QUEUED_BATCHES_MAX,
+            broker_commit_interval=COMMIT_S,
             table_standby_replicas=0,
             TableManager=_Tables,
             topic_disable_leader=True,
@@ -246,53 +303,46 @@ class Reading:
         app.reading = self
         app.transport = _Transport(app.conf.broker_consumer, app)
         app.producer_transport = _Transport(app.conf.broker_producer, app)
-        topic = app.topic(*self._logical, value_serializer="raw", key_serializer="raw", allow_empty=True)
+        topic = app.topic(
+            *self._logical, value_serializer="raw", key_serializer="raw", allow_empty=True, acks=False
+        )
 
         @app.agent(topic, name="write", concurrency=1)
         async def write(stream: Any) -> None:
-            async for events in stream.take_events(BATCH, within=WITHIN_S):
-                await self._take([event.message for event in events])
+            async for event in stream.events():
+                await self._take(event.message)
 
         return app
 
-    async def _take(self, messages: Sequence[Any]) -> None:
-        """Whatever goes wrong here ends the process: returning or raising would acknowledge the batch."""
+    async def _take(self, message: ConsumerMessage) -> None:
+        """Whatever goes wrong here ends the process: returning or raising would go on behind what is not done."""
         try:
             self._is_busy = True
-            records = [record for message in messages if (record := self._expected(message)) is not None]
+            records = self._expected(message)
             if records:
                 await self._handle(records)
             self._is_busy = False
-        except BaseException as error:  # noqa: BLE001 - CancelledError too: it must not acknowledge the batch
+        except BaseException as error:  # noqa: BLE001 - CancelledError too: nothing behind this batch may be read
             self.crash(error)
             await asyncio.Event().wait()  # the crash may leave the end of the process to somebody else
 
-    def _expected(self, message: Any) -> Record | None:
-        """None for what is left over from before a new assignment; a hole in `embeddings` ends the process."""
-        at = TopicPartition(self._logical[message.topic], message.partition)
+    def _expected(self, message: ConsumerMessage) -> list[Record]:
+        """Without what is left over from before a new assignment; a hole in `embeddings` ends the process."""
+        at = self._logical_tp(message)
         expected = self._next.get(at)
-        is_left_over = message.generation_id != self._generation
-        if expected is None or is_left_over or message.offset < expected:
-            return None
-        if message.offset > expected and not self._may_have_holes(at):
-            raise LookupError(f"{at} goes on at {message.offset}, not at {expected}")
-        self._next[at] = message.offset + 1
-        return Record(
-            topic=at.topic,
-            partition=at.partition,
-            offset=message.offset,
-            key=message.key,
-            value=message.value,
-            headers=tuple(_headers(message.headers)),
-            timestamp_ms=int((message.timestamp or 0) * 1000),
-        )
-
-    def _may_have_holes(self, at: TopicPartition) -> bool:
-        return at.topic == "imports"  # written in transactions, whose end marks take offsets
+        if expected is None or message.generation_id != self._generation:
+            return []
+        batch: Any = message.value  # a `_Batch`, where Faust would have bytes
+        records: list[Record] = []
+        for record in (to_record(one, self._names) for one in batch.records):
+            if record.offset < expected:
+                continue
+            if record.offset > expected and not _may_have_holes(at):
+                raise LookupError(f"{at} goes on at {record.offset}, not at {expected}")
+            expected = self._next[at] = record.offset + 1
+            records.append(record)
+        return records
 
 
-def _headers(headers: Any) -> list[tuple[str, bytes]]:
-    if not headers:
-        return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, value) for name, value in pairs]
+def _may_have_holes(at: TopicPartition) -> bool:
+    return at.topic == IMPORTS  # written in transactions, whose end marks take offsets

@@ -86,6 +86,7 @@ class _Client(driver.AIOKafkaConsumerThread):
             group_instance_id=reading.instance or None,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             max_poll_records=50,
+            fetch_min_bytes=64 * 1024,
             max_poll_interval_ms=POLL_INTERVAL_MS,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,

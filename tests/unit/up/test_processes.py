@@ -53,6 +53,20 @@ def test_what_a_child_has_started_goes_with_it(tmp_path: Path, how: str):
     assert child.exit_code() == -signal.SIGKILL
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the scheduler's groups are Linux's")
+def test_a_nice_child_leaves_the_processor_to_the_others_by_process_and_by_session(tmp_path: Path):
+    says = "import os; print(os.nice(0)); print(*open('/proc/self/autogroup')) if os.path.exists('/proc/self/autogroup') else None"
+    child = python(says, tmp_path / "log", "")
+    assert child.wait(10) == 0
+    ours, *our_group = child.last_lines()
+    child = Child([sys.executable, "-c", says], env=os.environ, log=tmp_path / "nice", niceness=7)
+    assert child.wait(10) == 0
+    nice, *group = child.last_lines()
+    assert (int(ours), int(nice)) == (os.nice(0), min(19, os.nice(0) + 7))
+    if our_group:
+        assert (our_group[0].split()[-1], group[0].split()[-1]) == ("0", "7")
+
+
 def test_what_is_left_of_a_child_that_died_by_itself_goes_too(tmp_path: Path):
     child = python(
         """
@@ -97,7 +111,7 @@ def test_a_child_whose_starter_is_already_gone_does_not_begin():
     from paperlog.up import processes
 
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(processes._BOUND), "1", "echo", "begun"],
+        [sys.executable, "-I", "-S", str(processes._BOUND), "1", "0", "echo", "begun"],
         capture_output=True,
         text=True,
         check=False,

@@ -43,9 +43,12 @@ def free_port(taken: frozenset[int] = frozenset()) -> int:
 
 
 class Child:
-    """A started process. It and what it started (its session) are gone after `stop` or `kill`."""
+    """A started process. It and what it started (its session) are gone after `stop` or `kill`.
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+    `niceness` from 0 to 19: the higher, the more it leaves of a busy processor to the others.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path, niceness: int = 0) -> None:
         assert threading.current_thread() is threading.main_thread(), "start children from the main thread"
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
@@ -55,7 +58,7 @@ class Child:
         with log.open("ab") as out:
             self._log_from = out.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own argument list, no shell
-                [sys.executable, "-I", "-S", str(_BOUND), str(os.getpid()), *argv],
+                [sys.executable, "-I", "-S", str(_BOUND), str(os.getpid()), str(niceness), *argv],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -18,6 +18,8 @@ from paperlog.up.supervisor import Supervisor, Unit, write_json
 HOST = "127.0.0.1"
 STOP_RANKS = {"graph-writer": 0, "embedder": 1, "ingest": 2, "kafka": 3}
 """From the end of the way of the data to its beginning: nobody is left without the log that it needs to finish."""
+NICENESS = {"embedder": 10}
+"""It can be ahead of the graph-writer, which works alone on one processor then (docs/decisions/0016)."""
 
 
 def python_modules(module: str) -> Sequence[str]:
@@ -153,7 +155,8 @@ class Stack:
                 "PAPERLOG_DATA_DIR": str(self.data / (folder or name)),
             }
             env = child_env(self.environ, {**common, **own}, provider=provider)
-            return Child(self.argv_of(module), env=env, log=self.logs / f"{name}.log")
+            log = self.logs / f"{name}.log"
+            return Child(self.argv_of(module), env=env, log=log, niceness=NICENESS.get(module, 0))
 
         return Unit(
             name=name,

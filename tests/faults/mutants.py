@@ -84,8 +84,8 @@ MUTANTS = (
         name="sweep-nothing",
         says="what a newer content takes away is left",
         path=f"{WRITER}/apply.py",
-        old="gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept)",
-        new="gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept)[:0]",
+        old="gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept[part])",
+        new="gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept[part])[:0]",
         fault="F14",
     ),
     Mutant(

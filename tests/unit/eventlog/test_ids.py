@@ -87,6 +87,14 @@ def test_a_concept_is_one_under_every_spelling(one: str, other: str):
     assert ids.concept_id(PROJECT, one) == ids.concept_id(PROJECT, other)
 
 
+def test_what_is_ascii_is_normalised_as_it_is_beside_other_letters():
+    for code in range(128):
+        name = f"{chr(code)}a{chr(code)}B {chr(code)}"
+        assert ids.normalise_name(f"{name} \u00e9").removesuffix("\u00e9").rstrip(" ") == ids.normalise_name(
+            name
+        )
+
+
 def test_normalising_twice_changes_nothing_more():
     rng = random.Random(7)
     for _ in range(3000):

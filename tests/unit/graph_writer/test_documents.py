@@ -243,7 +243,7 @@ async def test_a_sweep_leaves_what_another_writer_has_meanwhile_put_there(world:
     async def held_then_written(collection: str, document_id: ids.DocumentId) -> object:
         found = await looks(collection, document_id)
         looked.append(collection)
-        if looked.count(COLLECTION) == 2:  # the bibliographic part comes first, this look is the full text's
+        if looked.count(COLLECTION) == 1:  # it is looked once for both parts
             records = await world.embed(third.embedded(2))
             await process.applier.apply([await process.log.read_at(EMBEDDINGS, 0, records[0])])
         return found

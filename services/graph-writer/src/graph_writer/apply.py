@@ -286,9 +286,7 @@ class Applier:
             point = Point(id=event.document_id, payload=core.write_marks(base, marks))
             await self._store.upsert(GRAPH.name, [point])
             await self._opened.look_for_spaces()
-        swept = 0
-        for part in taken:
-            swept += await self._sweep(parsed, plan, part)
+        swept = await self._sweep(parsed, plan, taken)
         is_superseded = bool(event.parts) and not taken
         parts = tuple(taken)
         return DocumentSettled(
@@ -320,16 +318,21 @@ class Applier:
         found = await self._store.get(GRAPH.name, [document])
         return found[document].payload if document in found else {}
 
-    async def _sweep(self, parsed: DocumentParsed, plan: graph.DocumentGraph, part: Part) -> int:
-        chunks: set[UUID] = {id_ for one in parsed.parts if one.part is part for id_ in one.chunk_ids}
-        kept = chunks | {edge.id for edge in plan.edges}
+    async def _sweep(self, parsed: DocumentParsed, plan: graph.DocumentGraph, parts: Sequence[Part]) -> int:
+        if not parts:
+            return 0
+        edges = {edge.id for edge in plan.edges}
+        kept = {
+            part: edges.union(*(one.chunk_ids for one in parsed.parts if one.part is part)) for part in parts
+        }
         swept = 0
         for collection in self._opened.collections:
             held = await self.held(collection.name, parsed.document_id)
-            gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept)
-            # What another writer has meanwhile put there for a newer revision stays.
-            await self._store.delete(collection.name, gone, order=(parsed.revision, core.ATTEMPT_MAX))
-            swept += len(gone)
+            for part in parts:
+                gone = core.plan_sweep(held, part=part, revision=parsed.revision, kept=kept[part])
+                # What another writer has meanwhile put there for a newer revision stays.
+                await self._store.delete(collection.name, gone, order=(parsed.revision, core.ATTEMPT_MAX))
+                swept += len(gone)
         return swept
 
     async def held(self, collection: str, document: DocumentId) -> list[core.Held]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration.embedder_process import Library, log_of, until
 from tests.integration.graph_writer_process import GraphWriter, Log, environment, missing
 from tests.unit.graph_writer.story import BIB, PROJECT, SPACE, TEXT, Content
@@ -144,6 +145,28 @@ async def test_poison_goes_to_the_dead_letters_once_and_the_partition_goes_on(
     writer.kill()
     await writer.start()
     assert len(await log.read("graph-writer-dlq")) == 3
+
+
+async def test_the_group_shows_how_far_the_writer_is(
+    kafka: EmbeddedKafka, kafka_prefix: str, log: Log, writer: GraphWriter
+) -> None:
+    contents = library(await log.request(SPACE), "x")
+    await give(log, contents)
+    await writer.start()
+    await until_settled(log, writer, count_of(contents))
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        async with asyncio.timeout(30):
+            committed = 0
+            while committed < count_of(contents):
+                offsets = await admin.list_consumer_group_offsets(f"{kafka_prefix}-graph-writer")
+                found = {at: one.offset for at, one in offsets.items() if at.topic.endswith(EMBEDDINGS)}
+                committed = sum(found.values())
+                await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
+    assert committed == count_of(contents)
 
 
 async def test_a_standby_takes_over_when_the_holder_dies(

@@ -76,6 +76,7 @@ class _Client(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self.last_poll_s = time.monotonic()
         self._given_out: dict[Any, int] = {}
+        self._committed: dict[TP, int] = {}
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ARG002 - Faust's signature
         reading = _reading(self.app)
@@ -86,7 +87,7 @@ class _Client(driver.AIOKafkaConsumerThread):
             group_instance_id=reading.instance or None,
             partition_assignment_strategy=[RoundRobinPartitionAssignor],
             max_poll_records=50,
-            fetch_min_bytes=64 * 1024,
+            fetch_min_bytes=64 * 1024,  # or the broker is asked for every few records; it waits 0.1 s at most
             max_poll_interval_ms=POLL_INTERVAL_MS,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
@@ -110,17 +111,22 @@ class _Client(driver.AIOKafkaConsumerThread):
 
     async def _commit(self, offsets: Any) -> bool:
         # They only show lag; an outage of the broker must not end the process over them.
+        assigned = self.assignment()
+        news = {
+            tp: offset
+            for tp, offset in offsets.items()
+            if tp in assigned and self._committed.get(tp) != offset
+        }
+        if not news:
+            return False
         try:
             await self._ensure_consumer().commit(
-                {
-                    driver.ensure_aiokafka_TP(tp): offset
-                    for tp, offset in offsets.items()
-                    if tp in self.assignment()
-                }
+                {driver.ensure_aiokafka_TP(tp): offset for tp, offset in news.items()}
             )
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing depends on it
             _log.warning("offsets.not_committed", error=error)
             return False
+        self._committed.update(news)
         return True
 
     async def passed(self) -> dict[Any, tuple[int, int]]:

@@ -220,7 +220,7 @@ def patch_watchdog() -> None:
     async def silent(*_: Any, **__: Any) -> None:
         await _silence("graph_writer")
 
-    _around(consumer._Thread, "_fetch_records", before=silent)
+    _around(consumer._Client, "_fetch_records", before=silent)
 
 
 POINTS = {

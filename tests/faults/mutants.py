@@ -60,8 +60,8 @@ MUTANTS = (
         name="keep-settlements",
         says="what a lost store had settled, chunks and documents, is not taken back",
         path=f"{INGEST}/folding.py",
-        old="is_other_store=is_other_store)\n        if imports_position is not None:",
-        new="is_other_store=False) if False else set()\n        if False:",
+        old="changed = self._chunks.take_back_chunks(positions, is_other_store=is_other_store)\n        changed |= self._chunks.give_back_chunks(positions)\n        graph_from = 0 if is_other_store else imports_position\n",
+        new="changed = self._chunks.give_back_chunks(positions)\n        graph_from = None\n",
         fault="F12",
     ),
     Mutant(

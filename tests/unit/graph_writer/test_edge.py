@@ -8,7 +8,7 @@ import pytest
 
 from graph_writer.stores import edge
 from graph_writer.stores.edge import STEP, WORDS_STEP, EdgeStore, FolderLock
-from graph_writer.stores.store import Collection, Point, Words
+from graph_writer.stores.store import Collection, Point, StoreLost, Words
 
 GRAPH = Collection(name="graph", dims=2)
 TEXTS = Collection(name="texts", dims=2, keywords="some")
@@ -77,6 +77,27 @@ async def test_a_disk_without_room_for_sealing_takes_points_and_is_sealed_later(
     await write(store, STEP)
     assert sealed_count(store) >= STEP
     await store.close()
+
+
+class _Full:
+    @staticmethod
+    def load(folder: str, config: Any) -> None:
+        del folder, config
+        why = "Service runtime error: Failed to save structure on disk with error: No space left on device (os error 28)"
+        raise Exception(why)  # noqa: TRY002 - what the library raises
+
+
+async def test_a_disk_without_room_for_opening_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is called damaged is set aside and built again: the last thing that a full disk has room for."""
+    store = await opened(tmp_path / "store")
+    await write(store, 500)
+    await store.close()
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(StoreLost, match=r"graph cannot be opened now.*No space"),
+    ):
+        patch.setattr(edge.edge, "EdgeShard", _Full)
+        await opened(tmp_path / "store")
 
 
 async def test_points_with_keywords_are_sealed_sooner_for_each_holds_more_memory(tmp_path: Path):

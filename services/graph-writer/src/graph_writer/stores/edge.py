@@ -6,8 +6,10 @@ exact: there is no graph of neighbours to build. An open shard goes on taking wr
 so `check` compares what is open with what the paths name now, and `flush` fails.
 """
 
+import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,12 @@ SETTINGS_ID = UUID("00000000-0000-0000-0000-000000000001")
 _COLD = edge.Memory.Cold
 _DUMMY = [1.0, 0.0]
 """Points without a vector never seal, so each point of the graph carries this one."""
+
+_OF_THE_MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.EACCES, errno.EPERM,
+}  # fmt: skip
+"""Troubles that a store may have with its machine, whole as it is."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 _log = Logger("graph_writer.edge")
 
@@ -268,12 +276,15 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def _load(folder: Path, config: Any) -> Any:
-    """A damaged shard is no store of ours: the log builds another."""
+    """A damaged shard is no store of ours: the log builds another. Raises StoreLost where there was no room to open it."""
     try:
         return edge.EdgeShard.load(str(folder), config)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - it raises bare Exception, and panics that are not even that
+        said = _OS_ERROR.search(str(error))
+        if said is not None and int(said[1]) in _OF_THE_MACHINE:
+            raise StoreLost(f"{folder.name} cannot be opened now: {error}") from None
         raise StoreMismatch(f"{folder.name} cannot be read: {error}") from None
 
 

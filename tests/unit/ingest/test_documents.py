@@ -306,6 +306,7 @@ def test_names_are_no_longer_than_a_name() -> None:
 
 def test_text_is_kept_but_for_what_no_text_holds() -> None:
     assert clean("a\r\nb\rc\x0cd\x00\ud800\x1b\ufffee\u0301 \u200f\u05d0") == "a\nb\nc\nd\u00e9 \u200f\u05d0"
+    assert one_line("  a \n\t b  ", 3) == "a b"
 
 
 def test_what_is_ascii_is_cleaned_as_it_is_beside_other_letters():
@@ -313,7 +314,6 @@ def test_what_is_ascii_is_cleaned_as_it_is_beside_other_letters():
         text = f"a{chr(code)}b"
         assert clean(f"{text}\u00e9") == f"{clean(text)}\u00e9"
     assert clean("\x00\t\x7f\n\x1b") == "\t\n"
-    assert one_line("  a \n\t b  ", 3) == "a b"
 
 
 def test_a_note_is_its_text_without_its_markup() -> None:

@@ -29,7 +29,9 @@ class StoreAway(TransientFailure):
 
 
 class StoreLost(Exception):  # noqa: N818 - the name says what happened; only a new process can go on
-    """What was opened is not what is there any more: deleted, replaced, or restored from a copy."""
+    """What was opened is not what is there any more (deleted, replaced, restored from a copy), or this machine has no room
+    to open it.
+    """
 
 
 class StoreMismatch(Exception):  # noqa: N818 - the name says what happened; an operator decides

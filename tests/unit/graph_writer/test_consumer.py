@@ -1,10 +1,14 @@
-"""What is committed for the group, which shows lag to people and decides nothing."""
+"""Which records are handed on, and what is committed for the group, which shows lag to people and decides nothing."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.types import TP
 
-from graph_writer.consumer import _Client
+from eventlog.log import TopicPartition
+from eventlog.topics import Names
+from graph_writer.consumer import Reading, _Client
 
 FIRST, SECOND, FOREIGN = TP("embeddings", 0), TP("embeddings", 1), TP("embeddings", 2)
 
@@ -42,3 +46,27 @@ async def test_only_what_has_changed_is_committed_and_an_outage_ends_nothing():
     kafka.is_away = False
     assert await client._commit({FIRST: 9, SECOND: 3})
     assert kafka.commits == [{FIRST: 5, SECOND: 0}, {SECOND: 3}, {FIRST: 9}]
+
+
+def a_batch(*offsets: int, generation: int = 1, topic: str = "embeddings") -> Any:
+    records = [
+        SimpleNamespace(topic=topic, partition=0, offset=one, key=b"", value=b"", headers=(), timestamp=0)
+        for one in offsets
+    ]
+    value = SimpleNamespace(records=records)
+    return SimpleNamespace(topic=topic, partition=0, generation_id=generation, value=value)
+
+
+def test_what_was_left_over_or_done_is_dropped_and_a_hole_is_an_error():
+    reading = Reading.__new__(Reading)
+    reading._names, reading._generation = Names(""), 1
+    reading._logical = {"embeddings": "embeddings", "imports": "imports"}
+    embeddings, imports = TopicPartition("embeddings", 0), TopicPartition("imports", 0)
+    reading._next = {embeddings: 5, imports: 5}
+    assert reading._expected(a_batch(5, 6, generation=0)) == []
+    assert [one.offset for one in reading._expected(a_batch(3, 4, 5, 6))] == [5, 6]
+    assert reading._next[embeddings] == 7
+    with pytest.raises(LookupError, match="goes on at 9, not at 8"):
+        reading._expected(a_batch(7, 9))
+    assert [one.offset for one in reading._expected(a_batch(6, 8, topic="imports"))] == [6, 8]
+    assert reading._next[imports] == 9

@@ -19,6 +19,7 @@ from tests.unit.embedder.world import (
 
 from embedder.core import TEXT_CHARACTERS_MAX
 from embedder.models.model import Misconfigured
+from embedder.sharing import GATHER_S, TEXTS_MAX
 from eventlog.envelope import header, unseal
 from eventlog.events import ChunkEmbedded, ChunkRejectionReason
 from eventlog.ids import import_id_of_key
@@ -39,7 +40,7 @@ def test_each_chunk_has_its_vector_on_its_own_partition(tmp_path: Path) -> None:
         at = {one.record.key: one.record.partition for one in world.envelopes()}
         assert at == {one.key: one.partition for one in world.broker.records(CHUNKS)}
         assert world.provider.billed == dict.fromkeys(texts, 1)
-        assert all(len(one.texts) <= 5 for one in world.provider.requests)
+        assert all(len(one.texts) <= TEXTS_MAX for one in world.provider.requests)
         assert {one.tokens_billed for one in world.embedded()} == {7}
 
     play(tmp_path, scenario)
@@ -300,12 +301,24 @@ def test_a_blocked_space_does_not_hold_up_another(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_no_more_requests_are_in_flight_than_the_setting_allows(tmp_path: Path) -> None:
+def test_no_more_batches_are_asked_for_at_once_than_the_setting_allows(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start(requests_max=3)
-        world.give(*(world.chunk(f"text {number}", index=number) for number in range(200)))
-        await world.answered(200)
-        assert world.provider.in_flight_max == 3
+        for number in range(500):
+            world.give(world.chunk(f"text {number}", index=number), partition=number % 10)
+        await world.answered(500)
+        assert world.provider.texts_in_flight_max == 3 * 5
+
+    play(tmp_path, scenario)
+
+
+def test_workers_that_ask_at_the_same_moment_share_a_request(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for number in range(500):
+            world.give(world.chunk(f"text {number}", index=number), partition=number % 10)
+        await world.start()
+        await world.answered(500)
+        assert len(world.provider.requests) == 500 / TEXTS_MAX
 
     play(tmp_path, scenario)
 
@@ -327,7 +340,8 @@ def test_the_next_request_is_under_way_while_the_last_ones_events_are_acknowledg
 
 
 def test_a_partition_asks_again_as_soon_as_it_is_answered(tmp_path: Path) -> None:
-    """What latency allows is reached: nothing but the provider is waited for between two requests."""
+    """What latency allows is reached: nothing but the provider is waited for between two requests, and, for a
+    hundredth of that, others that could share."""
 
     async def scenario(world: World) -> None:
         await world.start()
@@ -335,7 +349,7 @@ def test_a_partition_asks_again_as_soon_as_it_is_answered(tmp_path: Path) -> Non
         await world.answered(200)
         times = [one.at_s for one in world.provider.requests]
         assert len(times) == 40
-        assert times[-1] - times[0] < 39 * world.provider.latency_s + 0.01
+        assert times[-1] - times[0] < 39 * (world.provider.latency_s + GATHER_S) + 0.01
 
     play(tmp_path, scenario)
 

@@ -66,10 +66,10 @@ class Limit:
 def test_nobody_asks_a_busy_provider_before_the_time_that_it_named(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start()
-        world.provider.fails = lambda _: busy(7.0)() if len(world.provider.requests) == 30 else None
+        world.provider.fails = lambda _: busy(7.0)() if len(world.provider.requests) == 6 else None
         library(world)
-        await world.until(lambda: len(world.provider.requests) >= 30)
-        told_s = world.provider.requests[29].at_s + 0.01
+        await world.until(lambda: len(world.provider.requests) >= 6)
+        told_s = world.provider.requests[5].at_s + 0.01
         await all_went_through(world)
         after = [one for one in world.provider.requests if one.at_s > told_s]
         assert 7.0 <= after[0].at_s - told_s < 7.6

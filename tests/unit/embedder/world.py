@@ -114,8 +114,8 @@ class Provider:
         self.fails: Fails = lambda _: None
         self.fails_for: dict[str, Fails] = {}
         """The same for one process."""
-        self.in_flight = 0
-        self.in_flight_max = 0
+        self.texts_in_flight = 0
+        self.texts_in_flight_max = 0
         self.requests: list[Request] = []
         self.paid: list[Request] = []
         self.billed: Counter[str] = Counter()
@@ -123,8 +123,8 @@ class Provider:
     async def embed(self, texts: Sequence[str], who: str) -> Embedded:
         request = Request(asyncio.get_running_loop().time(), tuple(texts), who)
         self.requests.append(request)
-        self.in_flight += 1
-        self.in_flight_max = max(self.in_flight_max, self.in_flight)
+        self.texts_in_flight += len(texts)
+        self.texts_in_flight_max = max(self.texts_in_flight_max, self.texts_in_flight)
         try:
             error = self.fails_for.get(who, self.fails)(texts)
             if error is not None:
@@ -134,7 +134,7 @@ class Provider:
             self.billed.update(texts)
             await asyncio.sleep(self.latency_s)
         finally:
-            self.in_flight -= 1
+            self.texts_in_flight -= len(texts)
         return Embedded([vector_of(text) for text in texts], [7] * len(texts))
 
     def asked_since(self, at_s: float) -> list[Request]:

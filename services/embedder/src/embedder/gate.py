@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from embedder import core
-from embedder.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS
 from embedder.models.model import (
     BadAnswer,
     Embedded,
@@ -22,6 +21,7 @@ from embedder.models.model import (
     RateLimited,
     Unavailable,
 )
+from embedder.sharing import AskAgain, SharedRequests
 from eventlog.clock import Clock
 from eventlog.events import ChunkRejectionReason, PauseReason
 from eventlog.logs import Logger
@@ -62,7 +62,7 @@ def _always() -> bool:
 
 class Gate:
     def __init__(self, model: Model, *, requests_max: int, clock: Clock, said: Said) -> None:
-        self._model = model
+        self._requests = SharedRequests(model, may_go=lambda: self._pause is None)
         self._clock = clock
         self._said = said
         self._slots = asyncio.Semaphore(requests_max)
@@ -134,14 +134,17 @@ class Gate:
             await self._wait(changed, _WAIT_S_MAX)
 
     async def embed(
-        self, texts: Sequence[str], *, is_wanted: Callable[[], bool] = _always
+        self, texts: Sequence[str], *, is_wanted: Callable[[], bool] = _always, is_suspect: bool = False
     ) -> list[Outcome | None]:
-        """One outcome for each text, in order; null for those that nobody wanted any more when their turn came."""
+        """One outcome for each text, in order; null for those that nobody wanted any more when their turn came.
+
+        Texts under suspicion share no request with others.
+        """
         tries = 0
         while texts:
             tries += 1
             try:
-                embedded = await self._call(texts, is_wanted)
+                embedded = await self._call(texts, is_wanted, is_alone=is_suspect or tries > 1)
             except InputRefused as error:
                 if len(texts) > 1:
                     return await self._divided(texts, is_wanted)
@@ -166,8 +169,8 @@ class Gate:
     async def _divided(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> list[Outcome | None]:
         first, second = core.halves(texts)
         return [
-            *await self.embed(first, is_wanted=is_wanted),
-            *await self.embed(second, is_wanted=is_wanted),
+            *await self.embed(first, is_wanted=is_wanted, is_suspect=True),
+            *await self.embed(second, is_wanted=is_wanted, is_suspect=True),
         ]
 
     def _may_refuse(self, refused: Refused) -> bool:
@@ -179,7 +182,9 @@ class Gate:
         self._failed(PauseReason.PROVIDER_CONFIG, message, is_probe=False)
         return False
 
-    async def _call(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> Embedded | None:
+    async def _call(
+        self, texts: Sequence[str], is_wanted: Callable[[], bool], *, is_alone: bool
+    ) -> Embedded | None:
         """The answer; waits out whatever is the space's fault."""
         outages = 0
         while True:
@@ -187,7 +192,12 @@ class Gate:
             if is_probe is None:
                 return None
             try:
-                return await self._attempt(texts, is_probe=is_probe)
+                # A limit may be less than a shared request holds.
+                is_limited = is_probe or self._admitted_max is not None
+                return await self._attempt(texts, is_probe=is_probe, is_alone=is_alone or is_limited)
+            except AskAgain as again:
+                is_alone |= again.is_alone
+                continue
             except Unavailable as error:
                 outages += 1
                 if is_probe or outages >= POLICY.attempts_max:
@@ -213,18 +223,14 @@ class Gate:
                     self._happened(core.ProbeDropped())
             await asyncio.sleep(_backoff_s(outages))
 
-    async def _attempt(self, texts: Sequence[str], *, is_probe: bool) -> Embedded:
+    async def _attempt(self, texts: Sequence[str], *, is_probe: bool, is_alone: bool) -> Embedded:
         try:
-            with IN_FLIGHT.track_inprogress(), REQUEST_SECONDS.time():
-                embedded = await self._model.embed(texts, "document")
-        except ModelError as error:
-            REQUESTS.labels(type(error).__name__).inc()
-            if isinstance(error, InputRefused | BadAnswer):
-                self._answered_count += 1
-                if is_probe:
-                    self._answered_badly(error)
+            embedded = await self._requests.embed(texts, is_alone=is_alone)
+        except (InputRefused, BadAnswer) as error:
+            self._answered_count += 1
+            if is_probe:
+                self._answered_badly(error)
             raise
-        REQUESTS.labels("ok").inc()
         self._answered_count += 1
         self._widen(1)
         self._knows_better = True

@@ -61,7 +61,11 @@ class EmbedderSettings(ServiceSettings):
         "", validation_alias="CO_API_URL", description="another address of Cohere's API"
     )
     requests_max: int = Field(
-        48, ge=1, le=1000, validation_alias="PAPERLOG_REQUESTS_MAX", description="requests in flight"
+        48,
+        ge=1,
+        le=1000,
+        validation_alias="PAPERLOG_REQUESTS_MAX",
+        description="batches of five texts asked for at once",
     )
     request_s_max: float = Field(
         60.0,

@@ -104,7 +104,7 @@ def _count_met(world: World, kinds: tuple[str, ...]) -> None:
 )
 def broken_answers(world: World) -> None:
     world.provider.tell(script=_scatter(world, BROKEN_ANSWERS, each=12, among=300))
-    world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
+    world.import_(world.library("texts", documents=240, chunks_each=40), "Texts")
     world.drain()
     _count_met(world, BROKEN_ANSWERS)
 
@@ -119,7 +119,7 @@ def broken_answers(world: World) -> None:
 )
 def late_answers(world: World) -> None:
     world.provider.tell(script=_scatter(world, ("late",), each=20, among=350))
-    world.import_(world.library("texts", documents=60, chunks_each=40), "Texts")
+    world.import_(world.library("texts", documents=240, chunks_each=40), "Texts")
     world.drain()
     _count_met(world, ("late",))
 

@@ -25,8 +25,10 @@ from eventlog.topics import EMBEDDINGS, topic_table
 
 TEXTS_PER_REQUEST = 5
 LATENCY_MS = 200
-TO_REACH_PER_S = 1000
-TO_REACH_SHARE = 0.85
+TO_REACH_PER_S = 1500
+TO_REACH_SHARE = 0.95
+TO_REACH_OF_TWO_CORES = 0.85
+"""Without latency: of the rate at which two cores would be full with what all processes take a chunk."""
 
 
 async def requests_of_largest_partition(bootstrap: str, import_id: str) -> int:
@@ -118,12 +120,19 @@ def show(results: list[dict[str, Any]]) -> None:
         name = f"{each['latency_ms']} ms, {each['chunks']['total']} chunks"
         if each["restarted"]:
             print(f"{name}: died on the way: {', '.join(each['restarted'])}")
-        if each["latency_ms"]:
-            reached = (each["share_of_ceiling"] or 0) >= TO_REACH_SHARE
-            wanted = f"{TO_REACH_SHARE:.0%} of the ceiling"
-        else:
-            reached, wanted = each["chunks_per_s"] >= TO_REACH_PER_S, f"{TO_REACH_PER_S} chunks/s"
-        print(f"{name}: {wanted} {'reached' if reached else 'NOT reached'}")
+        goals = [(f"{TO_REACH_SHARE:.0%} of the ceiling", (each["share_of_ceiling"] or 0) >= TO_REACH_SHARE)]
+        if not each["latency_ms"]:
+            full = 2e6 / sum(each["cpu_us_per_chunk"].values())
+            share = each["chunks_per_s"] / full
+            goals = [
+                (f"{TO_REACH_PER_S} chunks/s", each["chunks_per_s"] >= TO_REACH_PER_S),
+                (
+                    f"{TO_REACH_OF_TWO_CORES:.0%} of what two cores could do ({full:.0f}/s; {share:.0%})",
+                    share >= TO_REACH_OF_TWO_CORES,
+                ),
+            ]
+        for wanted, is_reached in goals:
+            print(f"{name}: {wanted} {'reached' if is_reached else 'NOT reached'}")
 
 
 def main() -> int:

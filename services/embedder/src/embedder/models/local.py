@@ -3,8 +3,8 @@
 Tokens are pooled here, text by text, with the same result to the last bit as wordllama's own call. That pads all texts
 to the longest of them: it took 700 MB for one long text among sixty short ones, and twice the time at equal lengths.
 
-It gains nothing by calls that workers share: of 300 words a text costs 0.34 ms of processor in a call of 5, 0.37 in
-one of 50, and nine tenths of it is the tokenizer's.
+The model itself gains nothing by larger calls (of 300 words a text costs 0.34 ms of processor in a call of 5, 0.37 in
+one of 50, and nine tenths of it is the tokenizer's); the way there and back does (docs/decisions/0017).
 """
 
 import asyncio

@@ -31,7 +31,7 @@ MODEL = "openai/test-embedding@64"
 DOCUMENTS, CHUNKS_EACH = 24, 16
 SLOW = {"PAPERLOG_REQUESTS_MAX": "4"}
 LOST_PER_DEATH = 48 * 2 * 5
-"""Texts that one death may cost (P4): two requests of five per assigned partition."""
+"""Texts that one death may cost (P4): two batches of five per assigned partition."""
 Points = dict[str, dict[str, tuple[str, str]]]
 
 

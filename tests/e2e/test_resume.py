@@ -23,7 +23,7 @@ DOCUMENTS, CHUNKS_EACH = 24, 16
 SLOW = {"PAPERLOG_REQUESTS_MAX": "4"}
 """With a provider that takes its time the import then lasts some seconds, so that what is done to it meets it half-way."""
 LOST_PER_DEATH = 48 * 2 * 5
-"""Texts that one death may cost (P4): two requests of five per assigned partition."""
+"""Texts that one death may cost (P4): two batches of five per assigned partition."""
 
 
 @pytest.fixture(scope="module")

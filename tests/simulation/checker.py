@@ -24,7 +24,7 @@ from eventlog.memory import MemoryBroker
 SPACE_COLLECTION = "openai-test-embedding-4-1"
 GRAPH = "graph"
 LOST_BY_DEATH_MAX = 10
-"""Of one partition: two requests of five texts."""
+"""Of one partition: two batches of five texts."""
 FOLDED_WITHIN_MS = 1_000
 """Of a document a leader may say what it does not know yet to be gone, and says it again; of an import it may not."""
 DECIDED_WITHIN_MS = 100

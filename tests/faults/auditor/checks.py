@@ -12,7 +12,7 @@ from tests.faults.auditor.expected import Expected, chunks_of, work_out
 from tests.faults.auditor.standing import counted_but_gone
 
 LOST_PER_DEATH = 48 * 2 * 5
-"""Texts that one death may cost: two requests of five for each of 48 partitions (P4)."""
+"""Texts that one death may cost: two batches of five for each of 48 partitions (P4)."""
 NOTICED_S = 1.0
 """What was billed a moment after a fault may have been under way, for clocks and lines are not read at one instant."""
 SERVICES = ("ingest", "embedder", "graph-writer")

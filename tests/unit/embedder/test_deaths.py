@@ -52,7 +52,7 @@ class Storm:
 
     def _lose(self, texts: set[str]) -> None:
         of_partition = Counter(int(text.split()[0]) for text in texts)
-        assert max(of_partition.values(), default=0) <= 10, "two requests of five for each partition"
+        assert max(of_partition.values(), default=0) <= 10, "two batches of five for each partition"
         self.lost.update(texts)
 
     async def step(self) -> None:

@@ -85,7 +85,7 @@ def test_a_request_under_way_is_finished_and_said_before_the_process_goes(tmp_pa
 
 
 def test_no_more_than_two_batches_of_a_partition_are_outside_the_log(tmp_path: Path) -> None:
-    """P4: two requests of five per partition are what a death can cost."""
+    """P4: two batches of five per partition are what a death can cost."""
 
     async def scenario(world: World) -> None:
         world.may_be_slow = world.is_log_slow = True

@@ -193,8 +193,8 @@ class Gate:
                 return None
             try:
                 # A limit may be less than a shared request holds.
-                is_limited = is_probe or self._admitted_max is not None
-                return await self._attempt(texts, is_probe=is_probe, is_alone=is_alone or is_limited)
+                is_careful = is_probe or self._admitted_max is not None
+                return await self._attempt(texts, is_probe=is_probe, is_alone=is_alone or is_careful)
             except AskAgain as again:
                 is_alone |= again.is_alone
                 continue

@@ -61,14 +61,13 @@ class SharedRequests:
             self._timer.cancel()
         wanted = [batch for batch in self._gathered if not batch.answer.done()]
         self._gathered = []
-        task = asyncio.create_task(self._answer(wanted))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        if wanted:
+            task = asyncio.create_task(self._answer(wanted))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
 
     async def _answer(self, batches: Sequence[_Batch]) -> None:
         """Who asked is told, whatever comes."""
-        if not batches:
-            return
         if not self._may_go():
             _fail(batches, AskAgain(is_alone=False))
             return

@@ -55,7 +55,7 @@ types: install ## strict type check
 schemas-register: install ## write the schemas, under their own ids, into the schema registry at SCHEMA_REGISTRY_URL
 	@$(BIN)/paperlog schemas-register
 
-bench: install ## throughput, peers, memory, search, starts: prints tables, writes JSON to bench/results
+bench: install ## throughput, store, peers, memory, search, starts: prints tables, writes JSON to bench/results
 	@for each in $(sort $(wildcard bench/[a-z]*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 faults: install ## every fault against a real stack, judged by the auditor; FAULTS="F1 F3" for some, SEED=n again

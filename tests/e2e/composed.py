@@ -26,7 +26,7 @@ class Composed(Stack):
         self._stands_for = {"kafka:9092": kafka, "http://qdrant:6333": qdrant, "0.0.0.0": "127.0.0.1"}
         self._ports: dict[str, int] = {}
         for name in SERVICES:
-            self._ports[name] = free_port(frozenset(self._ports.values()))
+            self._ports[name] = free_port()
             self._stands_for[f"http://{name}:8800"] = f"http://127.0.0.1:{self._ports[name]}"
         self._added = {"PAPERLOG_PREFIX": prefix}
         if not qdrant:

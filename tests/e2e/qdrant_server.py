@@ -29,7 +29,7 @@ class QdrantServer:
         self.url = URL or ""
         if PROGRAM:
             self._port = free_port()
-            self._grpc_port = free_port(frozenset({self._port}))
+            self._grpc_port = free_port()
             self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:

@@ -69,7 +69,7 @@ def searched(stack: Stack) -> None:
 def up(tmp_path: Path) -> Iterator[Stack]:
     """`docker compose up --wait` of a project of its own on free ports; images, containers and volumes go at the end."""
     port = free_port()
-    env = {**os.environ, "PAPERLOG_PORT": str(port), "PAPERLOG_KAFKA_PORT": str(free_port(frozenset({port})))}
+    env = {**os.environ, "PAPERLOG_PORT": str(port), "PAPERLOG_KAFKA_PORT": str(free_port())}
     argv = ["docker", "compose", "--project-name", f"paperlog-test-{uuid.uuid4().hex[:8]}"]
 
     def compose(*arguments: str) -> None:

@@ -74,11 +74,8 @@ class SecuredKafka(EmbeddedKafka):
 
     def _choose_ports(self) -> None:
         super()._choose_ports()
-        taken = {self._port, self._controller_port}
-        self._listeners: dict[str, int] = {}
-        for name in ("SCRAM", "MUTUAL", "CLEAR", "ELSEWHERE", "LOST"):
-            self._listeners[name] = free_port(frozenset(taken))
-            taken.add(self._listeners[name])
+        names = ("SCRAM", "MUTUAL", "CLEAR", "ELSEWHERE", "LOST")
+        self._listeners: dict[str, int] = {name: free_port() for name in names}
 
     def address(self, listener: str) -> str:
         return f"localhost:{self._listeners[listener]}"

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from paperlog.up.processes import Child, free_port, port_is_free
+from paperlog.up import processes
+from paperlog.up.processes import Child, free_port, port_is_free, reserve_port
 
 
 def eventually(condition, timeout_s=10.0):
@@ -142,3 +144,26 @@ def test_a_free_port_is_below_the_range_that_outgoing_connections_use():
     port = free_port()
     assert port < lowest
     assert port_is_free(port)
+
+
+def test_no_port_is_drawn_for_two_before_either_listens(monkeypatch: pytest.MonkeyPatch):
+    """Once a broker's and an embedder's were the same, and the embedder could never start."""
+    drawn = {free_port() for _ in range(3)}
+    assert len(drawn) == 3
+    monkeypatch.setattr(processes, "_PORTS", range(min(drawn), min(drawn) + 1))
+    with pytest.raises(OSError, match="no free port"):
+        free_port()
+
+
+def test_a_port_that_somebody_chose_is_drawn_for_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    port = free_port()
+    monkeypatch.setattr(processes, "_PORTS", range(port, port + 1))
+    monkeypatch.setattr(processes, "_spoken_for", set())
+    assert reserve_port(port)
+    with pytest.raises(OSError, match="no free port"):
+        free_port()
+
+
+def test_a_port_on_which_somebody_listens_cannot_be_chosen():
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+        assert not reserve_port(server.getsockname()[1])

@@ -17,7 +17,7 @@ from eventlog.spaces import Space, parse_space
 from paperlog.up.core import WRONG_SETTINGS, missing_key
 from paperlog.up.jars import JarsError
 from paperlog.up.kafka import KafkaError
-from paperlog.up.processes import free_port, port_is_free
+from paperlog.up.processes import free_port, reserve_port
 from paperlog.up.stack import Stack, python_modules
 from paperlog.up.supervisor import Supervisor, Unit, write_json
 from paperlog.up.watch import IngestWatch
@@ -91,7 +91,7 @@ def _usable_stack(
 def _usable_port(port: int) -> int:
     if port == 0:
         return free_port()
-    if not port_is_free(port):
+    if not reserve_port(port):
         raise RefusedError(
             f"port {port} is taken by another program; stop that one, or choose another port (--port 0: a free one)"
         )

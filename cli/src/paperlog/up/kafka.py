@@ -190,7 +190,7 @@ class EmbeddedKafka:
 
     def _choose_ports(self) -> None:
         self._port = free_port()
-        self._controller_port = free_port(frozenset({self._port}))
+        self._controller_port = free_port()
 
     def _wait_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

@@ -21,23 +21,33 @@ _BOUND = Path(__file__).with_name("bound.py")
 _PORTS = range(20_000, 32_000)
 """Below the range from which the kernel draws ports of outgoing connections: a client that tries to reach a dead
 server on a port of that range can be given the very port, and connect to itself."""
+_spoken_for: set[int] = set()
+"""Seconds lie between the choice of a port and its child's listening: until then nobody else shows that it is taken."""
 
 
-def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+def port_is_free(port: int) -> bool:
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            server.bind((host, port))
+            server.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True
 
 
-def free_port(taken: frozenset[int] = frozenset()) -> int:
-    """A port that nobody listens on now; whoever binds it later must be ready to find it taken."""
+def reserve_port(port: int) -> bool:
+    """False when somebody listens on it. Otherwise this process draws it for nothing else."""
+    if not port_is_free(port):
+        return False
+    _spoken_for.add(port)
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, and another at each call. Another process may still be quicker to bind it."""
     for _ in range(1000):
         port = random.choice(_PORTS)  # noqa: S311 - spread, not secrecy
-        if port not in taken and port_is_free(port):
+        if port not in _spoken_for and reserve_port(port):
             return port
     raise OSError(f"no free port among {_PORTS.start} to {_PORTS.stop}")
 

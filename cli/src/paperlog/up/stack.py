@@ -168,7 +168,7 @@ class Stack:
 
     def _port_of(self, name: str) -> int:
         if name not in self._ports:
-            self._ports[name] = free_port(frozenset({self.port, *self._ports.values()}))
+            self._ports[name] = free_port()
         return self._ports[name]
 
     def _say_once(self, text: str) -> None:

@@ -4,6 +4,7 @@ No clock, no I/O, no await. A batch is at most five chunks of one partition; the
 partition, so one worker knows whether it is paid for.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -23,6 +24,10 @@ TEXT_CHARACTERS_MAX = 24_000
 QUOTA_PROBE_S = 30.0
 CONFIG_PROBE_S = 30.0
 DOWN_PROBE_S_MAX = 30.0
+PACE_GROWTH_PER_S = 0.02
+"""Finds out what a limit really is: one that gathers a second's requests is met every six to ten seconds."""
+PACED_S_MAX = 60.0
+LATE_S_MAX = 0.1
 SAID_AFTER_S = 10.0
 """A pause shorter than this is nobody's business."""
 
@@ -258,12 +263,45 @@ def ends_in_time(pause: Pause, at_s: float, *, answered_count: int) -> bool:
     return pause.is_timed and answered_count > 0 and may_probe(pause, at_s)
 
 
-def admitted_after(answered_count: int, *, requests_max: int) -> int:
-    """Requests at once when a limit's pause is over: what was answered between the pause before and this one, and one
-    more, which finds out whether the limit still is where it was. All others at once would only be refused. A quarter
-    of those that may be in flight at least: who refuses by chance and not by rate would slow us down without end.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How requests follow one another at a provider that has met us with a limit: some at once, the others spread."""
+
+    per_s: float
+    since_s: float
+    next_s: float
+    at_once_count: int
+
+
+def pace_after(
+    *, answered_count: int, began_s: float, paused_s: float, at_s: float, requests_max: int
+) -> Pace:
+    """When a limit's pause is over, that began at `paused_s`: what was answered since `began_s`, the pause included, is
+    what the provider takes. A quarter of those that may be in flight go at once: what gathered at the provider
+    during the pause is used, and one that refuses by chance and not by rate would slow us down without end, for the
+    first request that it refuses makes all others wait.
     """
-    return max(answered_count + 1, requests_max // 4)
+    seconds = max(at_s - began_s, at_s - paused_s, 0.001)
+    return Pace(
+        per_s=max(answered_count, 1) / seconds,
+        since_s=at_s,
+        next_s=at_s,
+        at_once_count=requests_max // 4,
+    )
+
+
+def take_turn(pace: Pace, at_s: float) -> tuple[Pace, float]:
+    """The pace with one turn taken, and the time of that turn. What comes a little late is made up for."""
+    if pace.at_once_count:
+        return replace(pace, at_once_count=pace.at_once_count - 1), at_s
+    per_s = pace.per_s * math.exp(PACE_GROWTH_PER_S * (at_s - pace.since_s))
+    turn_s = max(pace.next_s, at_s - LATE_S_MAX)
+    return replace(pace, next_s=turn_s + 1 / per_s), turn_s
+
+
+def is_free(pace: Pace, at_s: float) -> bool:
+    """Whether the limit was not met for so long that there is none."""
+    return at_s - pace.since_s > PACED_S_MAX
 
 
 def is_to_be_said(pause: Pause, at_s: float) -> bool:

@@ -68,9 +68,11 @@ class Gate:
         self._slots = asyncio.Semaphore(requests_max)
         self._requests_max = requests_max
         self._answered_count = 0
-        """Since the provider's limit was last waited out."""
-        self._admitted_max: int | None = None
-        """Requests that may still be begun after a limit; null where only the slots bound them."""
+        self._counted_from_s = 0.0
+        """Since the provider's limit was last waited out, or since a request was begun when none was under way."""
+        self._under_way_count = 0
+        self._pace: core.Pace | None = None
+        """Since a limit was met; null where only the slots bound the requests."""
         self._pause: core.Pause | None = None
         self._changed = asyncio.Event()
         self._waiting_count = 0
@@ -193,7 +195,7 @@ class Gate:
                 return None
             try:
                 # A limit may be less than a shared request holds.
-                is_careful = is_probe or self._admitted_max is not None
+                is_careful = is_probe or self._pace is not None
                 return await self._attempt(texts, is_probe=is_probe, is_alone=is_alone or is_careful)
             except AskAgain as again:
                 is_alone |= again.is_alone
@@ -218,7 +220,7 @@ class Gate:
                 continue
             finally:
                 self._slots.release()
-                self._widen(1)
+                self._under_way_count -= 1
                 if is_probe and self._pause is not None and self._pause.is_probing:
                     self._happened(core.ProbeDropped())
             await asyncio.sleep(_backoff_s(outages))
@@ -232,7 +234,6 @@ class Gate:
                 self._answered_badly(error)
             raise
         self._answered_count += 1
-        self._widen(1)
         self._knows_better = True
         if is_probe:
             self._succeeded()
@@ -255,7 +256,8 @@ class Gate:
             while True:
                 await self._slots.acquire()
                 is_probe = self._admitted() if is_wanted() else None
-                if is_probe is not None:
+                if is_probe is not None and (is_probe or await self._turn_came(is_wanted)):
+                    self._under_way_count += 1
                     return is_probe
                 self._slots.release()
                 if not is_wanted():
@@ -263,6 +265,21 @@ class Gate:
                 await self._wait(self._changed, self._wait_s())
         finally:
             self._waiting_count -= 1
+
+    async def _turn_came(self, is_wanted: Callable[[], bool]) -> bool:
+        """Waits for the pace. False when a pause began meanwhile, or when nobody wants the answer any more."""
+        now = self._clock.monotonic_s()
+        if self._pace is None:
+            if not self._under_way_count:
+                self._answered_count, self._counted_from_s = 0, now
+            return True
+        self._pace, turn_s = core.take_turn(self._pace, now)
+        while self._pause is None and is_wanted():
+            left_s = turn_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return True
+            await self._wait(self._changed, min(left_s, _WAIT_S_MAX))
+        return False
 
     def _wait_s(self) -> float:
         is_for_others = self._pause is None or self._pause.is_probing
@@ -273,28 +290,23 @@ class Gate:
         if self._pause is not None and core.ends_in_time(
             self._pause, now, answered_count=self._answered_count
         ):
-            self._admitted_max = core.admitted_after(self._answered_count, requests_max=self._requests_max)
-            self._answered_count = 0
+            self._pace = core.pace_after(
+                answered_count=self._answered_count,
+                began_s=self._counted_from_s,
+                paused_s=self._pause.since_s,
+                at_s=now,
+                requests_max=self._requests_max,
+            )
+            self._answered_count, self._counted_from_s = 0, now
             self._succeeded()
         if self._pause is None:
-            if self._admitted_max is None:
-                return False
-            if self._admitted_max == 0:
-                return None
-            self._admitted_max -= 1
+            if self._pace is not None and core.is_free(self._pace, now):
+                self._pace = None
             return False
         if not core.may_probe(self._pause, now):
             return None
         self._happened(core.ProbeStarted())
         return True
-
-    def _widen(self, count: int) -> None:
-        """Each request that ends makes room for one, and each answer for one more."""
-        if self._admitted_max is not None:
-            self._admitted_max += count
-            if self._admitted_max >= self._requests_max:
-                self._admitted_max = None
-            self._notify()
 
     async def _wait(self, changed: asyncio.Event, timeout_s: float) -> None:
         try:

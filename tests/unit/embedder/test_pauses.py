@@ -114,6 +114,21 @@ def test_a_limit_that_is_gone_slows_nobody_for_long(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_long_limit_after_few_answers_holds_nobody_up_when_it_is_over(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        began_s = now_s()
+        world.provider.fails = lambda _: (
+            busy(300.0)() if len(world.provider.requests) > 3 and now_s() - began_s < 10.0 else None
+        )
+        for number in range(5_000):
+            world.give(world.chunk(f"text {number}", index=number), partition=number % 48)
+        await asyncio.sleep(300.0 + 65.0)
+        assert len(world.provider.billed) == 5_000
+
+    play(tmp_path, scenario)
+
+
 def test_a_provider_that_refuses_by_chance_is_not_asked_ever_less(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start()

@@ -267,18 +267,21 @@ class Gate:
             self._waiting_count -= 1
 
     async def _turn_came(self, is_wanted: Callable[[], bool]) -> bool:
-        """Waits for the pace. False when a pause began meanwhile, or when nobody wants the answer any more."""
+        """Waits for the pace. False when the turn is far off, when a pause began meanwhile, or nobody wants the answer."""
         now = self._clock.monotonic_s()
         if self._pace is None:
             if not self._under_way_count:
                 self._answered_count, self._counted_from_s = 0, now
             return True
-        self._pace, turn_s = core.take_turn(self._pace, now)
+        pace, turn_s = core.take_turn(self._pace, now)
+        if turn_s - now > _WAIT_S_MAX:
+            return False  # by then more is known of the pace
+        self._pace = pace
         while self._pause is None and is_wanted():
             left_s = turn_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return True
-            await self._wait(self._changed, min(left_s, _WAIT_S_MAX))
+            await self._wait(self._changed, left_s)
         return False
 
     def _wait_s(self) -> float:

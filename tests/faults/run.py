@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -101,6 +102,7 @@ def main() -> int:
         "--keep", action="store_true", help="leave the folders of all runs, not of broken ones alone"
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or its processes would stay
     if unknown := [name for name in arguments.faults if name not in CATALOGUE]:
         parser.error(f"there is no {', '.join(unknown)}")
     names = arguments.faults or sorted(CATALOGUE, key=lambda name: int(name.removeprefix("F")))

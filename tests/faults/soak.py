@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, required=True)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or its processes would stay
     folder = Path(tempfile.mkdtemp(prefix="paperlog-soak-")) / "soak"
     print(f"seed {arguments.seed}; in {folder}", flush=True)
     seconds = arguments.hours * 3600

@@ -117,6 +117,29 @@ def test_who_shared_with_a_culprit_is_to_ask_alone(kind: type[ModelError]) -> No
     play(scenario)
 
 
+def test_a_provider_that_takes_fewer_texts_is_seldom_asked_for_more() -> None:
+    async def scenario(model: _Model, requests: SharedRequests) -> None:
+        model.fails = lambda texts: InputRefused("16 at most") if len(texts) > 16 else None
+        for _ in range(40):
+            await asked_at_once(requests, batches(5))
+        refused = [texts for texts in model.asked if len(texts) > 16]
+        assert 2 <= len(refused) < len(model.asked) / 15
+        assert max(len(texts) for texts in model.asked[-10:]) > 5, "but they still share"
+
+    play(scenario)
+
+
+def test_one_bad_text_does_not_keep_others_apart_for_long() -> None:
+    async def scenario(model: _Model, requests: SharedRequests) -> None:
+        model.fails = lambda texts: InputRefused("it") if "bad" in texts else None
+        await asked_at_once(requests, [["bad"], *batches(4)])
+        for _ in range(40):
+            await asked_at_once(requests, batches(5))
+        assert len(model.asked[-1]) == TEXTS_MAX
+
+    play(scenario)
+
+
 def test_a_pause_that_begins_while_batches_gather_is_kept() -> None:
     async def scenario(model: _Model, requests: SharedRequests) -> None:
         asking = asyncio.create_task(requests.embed(["one"], is_alone=False))

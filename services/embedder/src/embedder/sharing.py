@@ -4,7 +4,7 @@ A request costs the SDK a millisecond of processor whatever is in it, and provid
 texts stay what a worker waits for and holds; only their way is shared.
 
 No batch answers for its neighbour: where a shared request is refused, or its answer fails the checks, whoever shared it
-is to ask again alone.
+is to ask again alone. The next ones hold half as many texts, for it may be the number that was refused, and slowly more.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from embedder.models.model import BadAnswer, Embedded, InputRefused, Model, Mode
 
 TEXTS_MAX = 25
 """Of five workers. A Text Embeddings Inference server takes 32 by default, Cohere 96, OpenAI 2048."""
+TEXTS_MORE = 0.2
+"""That one more request answered lets the next ones hold: so one in some fifty tries a number that was refused."""
 GATHER_S = 0.002
 """A hundredth of what a provider takes; who shared an answer asks for the next one within it."""
 
@@ -39,6 +41,7 @@ class SharedRequests:
         self._model = model
         self._may_go = may_go
         """Asked when a shared request is about to go: meanwhile the provider may have said how long to wait."""
+        self._texts_max = float(TEXTS_MAX)
         self._gathered: list[_Batch] = []
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
@@ -48,7 +51,7 @@ class SharedRequests:
         if is_alone:
             return await self._request(texts)
         loop = asyncio.get_running_loop()
-        if sum(len(one.texts) for one in self._gathered) + len(texts) > TEXTS_MAX:
+        if sum(len(one.texts) for one in self._gathered) + len(texts) > self._texts_max:
             self._send()
         if not self._gathered:
             self._timer = loop.call_later(GATHER_S, self._send)
@@ -71,12 +74,16 @@ class SharedRequests:
         if not self._may_go():
             _fail(batches, AskAgain(is_alone=False))
             return
+        texts = [text for batch in batches for text in batch.texts]
         try:
-            embedded = await self._request([text for batch in batches for text in batch.texts])
+            embedded = await self._request(texts)
         except Exception as error:  # noqa: BLE001 - what nobody expected ends the process, where it is awaited
             is_shared_blame = len(batches) > 1 and isinstance(error, InputRefused | BadAnswer)
+            if is_shared_blame:
+                self._texts_max = len(texts) / 2
             _fail(batches, AskAgain(is_alone=True) if is_shared_blame else error)
         else:
+            self._texts_max = min(TEXTS_MAX, self._texts_max + TEXTS_MORE)
             at = 0
             for batch in batches:
                 end = at + len(batch.texts)

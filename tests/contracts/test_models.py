@@ -1,6 +1,7 @@
 """One suite for every embedding model: the local one as it is, the vendors' against the fake provider."""
 
 import asyncio
+import gc
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -109,6 +110,26 @@ async def test_callers_at_the_same_time_get_their_own_vectors(any_model: World) 
     answers = await asyncio.gather(*(any_model.embed(group) for group in groups))
     for group, vectors in zip(groups, answers, strict=True):
         assert np.allclose((await any_model.embed(group[2:3]))[0], vectors[2], atol=1e-5)
+
+
+async def test_texts_and_vectors_are_gone_when_they_are_used(vendor: World) -> None:
+    """And not only when the collector of cycles comes, for it comes seldom and counts objects, not bytes."""
+    marker = "zirconium" * 50
+    await vendor.embed([marker])
+    gc.collect()
+    gc.disable()
+    try:
+        await vendor.embed([marker])
+        held = [one for one in gc.get_objects() if _holds(one, marker)]
+    finally:
+        gc.enable()
+    assert not held
+
+
+def _holds(one: object, marker: str) -> bool:
+    """A request or an answer of either HTTP library, whose body holds the marker."""
+    body = getattr(one, "_content", None) if type(one).__name__ in ("Request", "Response") else None
+    return isinstance(body, bytes) and (marker.encode() in body or len(body) > 1000)
 
 
 async def test_a_query_has_a_vector_of_the_same_dimension(any_model: World) -> None:

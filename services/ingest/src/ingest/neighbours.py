@@ -130,6 +130,9 @@ class GraphWriterClient:
         except httpx.HTTPError as error:
             _log.warning("graph_writer.away", path=path, error=type(error).__name__)
             raise NeighbourAway("graph-writer") from None
+        # httpx ties an answer and its stream to each other: the question, megabytes of a large import's chunks, would
+        # stay in memory until the collector looks at its oldest objects.
+        answer.stream = httpx.ByteStream(b"")
         _raise_for(answer.status_code, answer.content)
         found = _json(answer.content)
         if not isinstance(found, dict):

@@ -25,12 +25,24 @@ from eventlog.spaces import Space
 _INPUT_TYPE = {"document": "search_document", "query": "search_query"}
 
 
+class _Client(httpx.AsyncClient):
+    """httpx ties an answer and its stream to each other: texts and vectors would stay in memory until the collector looks
+    at its oldest objects.
+    """
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        answer = await super().send(request, **options)
+        if answer.is_closed:  # and read
+            answer.stream = httpx.ByteStream(b"")
+        return answer
+
+
 class CohereModel:
     def __init__(self, space: Space, *, api_key: str, base_url: str, timeout_s: float) -> None:
         self._space = space
         self._secret = api_key
         self._checked = Checker(space.dims)
-        self._http = httpx.AsyncClient(timeout=timeout_s)
+        self._http = _Client(timeout=timeout_s)
         self._client = cohere.AsyncClientV2(
             api_key=api_key, base_url=base_url or None, timeout=timeout_s, httpx_client=self._http
         )

@@ -1,10 +1,12 @@
 """What the adapter makes of a Qdrant server's answers, given in the server's shape over a real socket."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from aiohttp import web
 from qdrant_client import AsyncQdrantClient
@@ -64,6 +66,20 @@ async def test_a_server_that_is_too_busy_is_away_for_as_long_as_it_says():
         with pytest.raises(StoreAway, match="starting") as caught:
             await store.count("graph")
         assert caught.value.retry_after_s == 3.0
+
+
+async def test_what_was_sent_is_gone_when_it_is_answered():
+    """And not only when the collector of cycles comes, for it comes seldom and counts objects, not bytes."""
+    async with answering(200, {"result": {"count": 3}, "status": "ok", "time": 0.0}) as store:
+        await store.count("graph")
+        gc.collect()
+        gc.disable()
+        try:
+            assert await store.count("graph") == 3
+            held = [one for one in gc.get_objects() if isinstance(one, httpx.Request)]
+        finally:
+            gc.enable()
+    assert not held
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])

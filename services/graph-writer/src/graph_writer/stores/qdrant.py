@@ -10,7 +10,7 @@ What the server does is translated here, once: `StoreAway` for what may pass (no
 """
 
 import uuid
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, TypeVar
 from uuid import UUID
@@ -61,7 +61,17 @@ def connect(settings: Settings) -> "QdrantStore":
         # The client's own choice for 127.0.0.1 is a new connection for every call.
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
     )
+    client.http.client.add_middleware(_let_go)
     return QdrantStore(client, prefix=settings.prefix)
+
+
+async def _let_go(
+    request: httpx.Request, send: Callable[[httpx.Request], Awaitable[httpx.Response]]
+) -> httpx.Response:
+    """An answer of httpx and its stream hold each other: vectors would stay in memory until the collector of cycles comes."""
+    answer = await send(request)
+    answer.stream = httpx.ByteStream(b"")
+    return answer
 
 
 class QdrantStore:

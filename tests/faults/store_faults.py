@@ -14,6 +14,7 @@ from tests.faults.world import DONE, STANDBY, TERMINAL, World
 WRITER = "graph-writer"
 WRITER_KILLS = 10
 DELETED = 7
+LATENCY_MS = 100
 COLLECTION = "openai-test-embedding-64-1"
 
 
@@ -21,7 +22,7 @@ COLLECTION = "openai-test-embedding-64-1"
     "F12",
     "writer or the standby that has taken over killed 10 times; its folder older, then deleted; points deleted behind its back",
     {"kill": WRITER_KILLS, "older": 1, "deleted": 1, "points": DELETED},
-    latency_ms=100,
+    latency_ms=LATENCY_MS,
     env={"PAPERLOG_REQUESTS_MAX": "8"},
     program=LAUNCHER,
     needs_folder=True,
@@ -32,6 +33,7 @@ def store_losses(world: World) -> None:
     for number in range(WRITER_KILLS):
         world.wait_settled(import_id, 100 + number * 150)
         world.kill(_owner(world))
+    world.provider.tell(latency_ms=5_000)  # or the import may be over before its store is lost
     world.give_store_back()
     older = copy_while_it_stands(world)
     world.wait_settled(import_id, 2_600)
@@ -43,6 +45,7 @@ def store_losses(world: World) -> None:
     world.wait_up(STANDBY)
     replace_store(world, None)
     _check_open(world, import_id)
+    world.provider.tell(latency_ms=LATENCY_MS)
     world.give_store_back()
     until(lambda: _has_opened(world), world.finish_s_max, "the store is not filled again")
     world.drain()

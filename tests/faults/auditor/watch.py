@@ -48,10 +48,10 @@ class Stack:
         request = urllib.request.Request(self.endpoints()["http"] + path, method=method)
         return urllib.request.urlopen(request, timeout=timeout_s)
 
-    def ask(self, method: str, path: str) -> Any:
+    def ask(self, method: str, path: str, timeout_s: float = 30) -> Any:
         """None where there is no answer that counts; what it says instead is kept."""
         try:
-            with self.open(method, path) as answer:
+            with self.open(method, path, timeout_s) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             self._out.say("problem", error.read().decode(errors="replace"))
@@ -163,7 +163,8 @@ def _count(stack: Stack, completed: dict[str, Any]) -> dict[str, Any]:
     id_, deadline = completed["import_id"], time.monotonic() + ASKED_S_MAX
     answer = None
     while answer is None and time.monotonic() < deadline:
-        answer = stack.ask("POST", f"/api/imports/{id_}/verify")
+        # 100,000 chunks take a minute; given up and asked anew, they would be looked at twice at once.
+        answer = stack.ask("POST", f"/api/imports/{id_}/verify", ASKED_S_MAX)
         if answer is None:
             time.sleep(LOOK_EVERY_S)
     status = stack.ask("GET", f"/api/imports/{id_}") or {}

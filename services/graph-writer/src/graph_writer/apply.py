@@ -170,10 +170,11 @@ class Applier:
         await self._opened.ensure_space(event.space)
 
     async def _known(self, arrivals: Sequence[Arrival]) -> Known:
-        """Looks at what is there: a few points by id in each collection concerned."""
-        papers = await self._store.get(GRAPH.name, {one.document_id for one in arrivals}, fields=("marks",))
-        markers = await self._store.get(
-            GRAPH.name, {one.marker_id for one in arrivals}, fields=("revision", "attempt", "kind")
+        """Looks at what is there: a few points by id, in one call to each collection concerned."""
+        papers: set[UUID] = {one.document_id for one in arrivals}
+        markers = {one.marker_id for one in arrivals}
+        nodes = await self._store.get(
+            GRAPH.name, papers | markers, fields=("marks", "revision", "attempt", "kind")
         )
         points: dict[UUID, Order] = {}
         shared: dict[UUID, str] = {}
@@ -190,12 +191,12 @@ class Applier:
                 else:
                     shared[id_] = point.payload["content_hash"]
         return Known(
-            marks={DocumentId(id_): core.read_marks(point.payload) for id_, point in papers.items()},
+            marks={DocumentId(id_): core.read_marks(nodes[id_].payload) for id_ in papers & nodes.keys()},
             points=points,
-            markers={id_: _order(point) for id_, point in markers.items()},
+            markers={id_: _order(nodes[id_]) for id_ in markers & nodes.keys()},
             shared=shared,
             concepts=frozenset(
-                id_ for id_, point in markers.items() if point.payload["kind"] == core.CONCEPT_CHUNK_KIND
+                id_ for id_ in markers & nodes.keys() if nodes[id_].payload["kind"] == core.CONCEPT_CHUNK_KIND
             ),
         )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 from aiohttp import web
-from qdrant_client import AsyncQdrantClient
 
 from graph_writer.settings import Settings, StoreKind
+from graph_writer.stores import qdrant
 from graph_writer.stores.qdrant import QdrantStore, connect
 from graph_writer.stores.store import Collection, Point, StoreAway, StoreLost, StoreMismatch
 
@@ -124,29 +124,77 @@ async def test_an_answer_of_another_program_is_a_mismatch():
 async def test_no_server_is_away(unused_tcp_port: int):
     with pytest.warns(UserWarning, match="insecure"):
         store = connect(settings(f"http://127.0.0.1:{unused_tcp_port}"))
-    with pytest.raises(StoreAway, match="ConnectError"):
+    with pytest.raises(StoreAway, match="ClientConnectorError"):
         await store.open(GRAPH)
     await store.close()
 
 
-async def test_a_server_that_takes_the_call_and_says_nothing_is_away(unused_tcp_port: int):
-    released = asyncio.Event()
+@asynccontextmanager
+async def saying(said: bytes) -> AsyncIterator[QdrantStore]:
+    """A listener that reads what it is asked, says this and hangs up; that says nothing hangs up when all is over."""
+    is_over = asyncio.Event()
 
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await released.wait()
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        if not said:
+            await is_over.wait()
         writer.close()
 
-    silent = await asyncio.start_server(say_nothing, "127.0.0.1", unused_tcp_port)
-    client = AsyncQdrantClient(
-        url=f"http://127.0.0.1:{unused_tcp_port}", timeout=1, check_compatibility=False
-    )
-    store = QdrantStore(client)
-    with pytest.raises(StoreAway, match="ReadTimeout"):
-        await store.count("graph")
-    await store.close()
-    released.set()
-    silent.close()
-    await silent.wait_closed()
+    listener = await asyncio.start_server(say, "127.0.0.1", 0)
+    with pytest.warns(UserWarning, match="insecure"):
+        store = connect(settings(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"))
+    try:
+        yield store
+    finally:
+        await store.close()
+        is_over.set()
+        listener.close()
+        await listener.wait_closed()
+
+
+async def test_a_server_that_takes_the_call_and_says_nothing_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(qdrant, "TIMEOUT_S", 1)
+    async with saying(b"") as store:
+        with pytest.raises(StoreAway, match="SocketTimeoutError"):
+            await store.count("graph")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="cut off in the body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", id="cut off in the head"),
+    ],
+)
+async def test_an_answer_that_is_none_is_away(said: bytes):
+    async with saying(said) as store:
+        with pytest.raises(StoreAway, match="no answer from the Qdrant server"):
+            await store.count("graph")
+
+
+async def test_a_proxy_of_the_environment_is_used_but_for_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode())
+        writer.write(b"HTTP/1.1 503 Away\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    listener = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "far.invalid")
+    for host, why in (("store.invalid", "503"), ("far.invalid", "ClientConnectorDNSError")):
+        with pytest.warns(UserWarning, match="insecure"):
+            store = connect(settings(f"http://{host}:6333"))
+        with pytest.raises(StoreAway, match=why):
+            await store.count("graph")
+        await store.close()
+    assert asked == ["POST http://store.invalid:6333/collections/graph/points/count HTTP/1.1"]
+    listener.close()
+    await listener.wait_closed()
 
 
 async def test_a_server_that_would_ignore_conditions_is_refused():

@@ -104,10 +104,11 @@ class Applier:
 
     async def _apply_chunks(self, records: Sequence[Record]) -> tuple[Settlement, ...]:
         arrivals = [arrival for record in records if (arrival := await self._arrival(record)) is not None]
-        plan = core.plan_upserts(arrivals, await self._known(arrivals))
+        known = await self._known(arrivals)
+        plan = core.plan_upserts(arrivals, known)
         await self._write(plan)
-        if self._store.is_shared:
-            # Another writer may have raised a mark between our look and our write.
+        if self._store.is_shared and await self._marks(arrivals) != known.marks:
+            # Another writer has raised a mark between our look and our write, and perhaps swept before we wrote.
             again = core.plan_upserts(arrivals, await self._known(arrivals))
             if again.deletes or again.marker_deletes:
                 await self._write(again)
@@ -199,6 +200,10 @@ class Applier:
                 id_ for id_ in markers & nodes.keys() if nodes[id_].payload["kind"] == core.CONCEPT_CHUNK_KIND
             ),
         )
+
+    async def _marks(self, arrivals: Sequence[Arrival]) -> dict[DocumentId, core.Marks]:
+        found = await self._store.get(GRAPH.name, {one.document_id for one in arrivals}, fields=("marks",))
+        return {DocumentId(id_): core.read_marks(point.payload) for id_, point in found.items()}
 
     async def _write(self, plan: Plan) -> None:
         for space in dict.fromkeys(space for space, _ in plan.points):

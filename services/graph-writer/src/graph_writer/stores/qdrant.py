@@ -13,10 +13,14 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 from uuid import UUID
 
+import aiohttp
 import httpx
 import numpy as np
+from httpx_aiohttp import AiohttpTransport
 from qdrant_client import AsyncQdrantClient
 from qdrant_client import models as q
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
@@ -58,11 +62,20 @@ def connect(settings: Settings) -> "QdrantStore":
         api_key=settings.qdrant_api_key.get_secret_value() or None,
         timeout=TIMEOUT_S,
         check_compatibility=False,  # it warns from a thread; `open` looks itself
-        # The client's own choice for 127.0.0.1 is a new connection for every call.
-        limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
+        # The transport of httpx itself takes up to twice the processor time of a call (docs/decisions/0016).
+        transport=AiohttpTransport(
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX), proxy=_proxy(settings.qdrant_url)
+        ),
     )
     client.http.client.add_middleware(_let_go)
     return QdrantStore(client, prefix=settings.prefix)
+
+
+def _proxy(url: str) -> httpx.Proxy | None:
+    """As the environment says (`HTTPS_PROXY`, `NO_PROXY`), read once and not for each call."""
+    parts = urlsplit(url)
+    found = getproxies().get(parts.scheme)
+    return None if found is None or proxy_bypass(parts.hostname or "") else httpx.Proxy(found)
 
 
 async def _let_go(
@@ -284,10 +297,11 @@ async def _answer(call: Awaitable[T]) -> T:
     except QdrantException as error:  # a Retry-After that is no number
         raise StoreAway(_cut(str(error))) from None
     except ResponseHandlingException as error:
-        if isinstance(error.source, httpx.TransportError | OSError):
-            raise StoreAway(
-                f"no answer from the Qdrant server at QDRANT_URL: {type(error.source).__name__}"
-            ) from None
+        if isinstance(error.source, httpx.TransportError | aiohttp.ClientError | OSError):
+            why = (
+                error.source.__cause__ or error.source
+            )  # the transport calls every lost connection a time-out
+            raise StoreAway(f"no answer from the Qdrant server at QDRANT_URL: {type(why).__name__}") from None
         raise StoreMismatch(
             f"the Qdrant server's answer was not understood: {type(error.source).__name__}"
         ) from None

@@ -1,5 +1,6 @@
 """Search, graph, verify and resume: what is asked of the neighbours, and what is said when they are away."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -206,6 +207,34 @@ async def test_verify_names_what_it_finds_and_counts_what_it_does_not_name(world
     assert answer["is_clean"] is False
     assert (answer["missing_count"], len(answer["missing"])) == (5, 2)
     assert answer["missing"][0]["title"] == "Title 0"
+
+
+async def test_verify_asks_for_nothing_more_when_its_caller_has_gone(world: World, monkeypatch):
+    monkeypatch.setattr(comparing, "PAGE_DOCUMENTS_MAX", 2)
+    status = await a_completed_import(world, documents=5)
+    is_gone = asyncio.Event()
+
+    def answer(_: object) -> dict[str, object]:
+        is_gone.set()
+        return CLEAN
+
+    async def receive() -> dict[str, object]:
+        await is_gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: object) -> None:
+        pass
+
+    world.neighbours.answers[VERIFY] = answer
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/api/imports/{status.import_id}/verify",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+    }
+    await world.app(scope, receive, send)
+    assert len([key for key, _ in world.neighbours.asked if key == VERIFY]) == 1, "of three pages"
 
 
 async def test_resume_of_a_complete_and_verified_import_changes_nothing(world: World):

@@ -1,5 +1,6 @@
 """Verify and resume: what the log lists for an import, held against what the store answers."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ LISTED_MAX = 1_000
 PAGE_DOCUMENTS_MAX = 100
 PAGE_CHUNKS_MAX = 5_000
 """What one question to the graph-writer holds, so that memory does not grow with the import."""
+
+IsGone = Callable[[], Awaitable[bool]]
 
 _SORTS = ("missing", "extra", "different")
 
@@ -75,14 +78,18 @@ def store_refused(error: NeighbourRefused) -> Problem:
     )
 
 
+async def _never() -> bool:
+    return False
+
+
 class Comparing:
     def __init__(self, parts: HttpParts, accepting: Accepting, writer: GraphWriterClient) -> None:
         self._parts = parts
         self._accepting = accepting
         self._writer = writer
 
-    async def verify(self, status: ImportStatus) -> Compared:
-        """Raises Problem when the store does not answer."""
+    async def verify(self, status: ImportStatus, is_caller_gone: IsGone = _never) -> Compared:
+        """Raises Problem when the store does not answer, and when nobody waits any more for what it answers."""
         compared = Compared()
         decided = self._parts.projection.find(status.import_id)
         if decided is None:
@@ -100,6 +107,8 @@ class Comparing:
                 after = row.number
                 if chunks_count >= PAGE_CHUNKS_MAX:
                     break
+            if await is_caller_gone():
+                raise Problem(499, "caller_gone", "The caller has gone.", "Ask again.", retryable=True)
             compared.add(await self._ask(status, page), {str(row.document_id): row.title for row in rows})
         return compared
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from eventlog.ids import ImportId
@@ -102,9 +102,9 @@ def comparing_router(comparing: Comparing, accepting: Accepting, health: Health)
         return status
 
     @routes.post("/{import_id}/verify", summary="Hold the store against the log")
-    async def verify(import_id: PathId) -> dict[str, Any]:
+    async def verify(import_id: PathId, request: Request) -> dict[str, Any]:
         status = status_of(import_id)
-        return (await comparing.verify(status)).to_json(status.import_id)
+        return (await comparing.verify(status, request.is_disconnected)).to_json(status.import_id)
 
     @routes.post(
         "/{import_id}/resume",

@@ -75,6 +75,16 @@ async def test_a_topic_that_nobody_made_is_not_made_by_asking_for_it(kafka: Embe
         assert f"{kafka_prefix}-unknown" not in await consumer.topics()
 
 
+async def test_the_index_files_of_a_partition_are_small(tmp_path: Path):
+    """The first touch of one may read it whole (docs/decisions/0016); Kafka's own choice is ten times this."""
+    with embedded_kafka(tmp_path) as kafka:
+        await make_topic(kafka.bootstrap, "indexed")
+        await produce(kafka.bootstrap, "indexed", [b"x"])
+        sizes = [path.stat().st_size for path in tmp_path.rglob("indexed-0/*index")]
+    assert len(sizes) >= 2
+    assert max(sizes) <= 1024 * 1024
+
+
 def test_a_cluster_id_is_never_taken_for_an_option():
     assert not [
         each for each in (_cluster_id() for _ in range(2000)) if each.startswith("-") or len(each) != 22

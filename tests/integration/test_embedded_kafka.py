@@ -80,9 +80,13 @@ async def test_the_index_files_of_a_partition_are_small(tmp_path: Path):
     with embedded_kafka(tmp_path) as kafka:
         await make_topic(kafka.bootstrap, "indexed")
         await produce(kafka.bootstrap, "indexed", [b"x"])
-        sizes = [path.stat().st_size for path in tmp_path.rglob("indexed-0/*index")]
+        sizes = _index_sizes(tmp_path)
     assert len(sizes) >= 2
     assert max(sizes) <= 1024 * 1024
+
+
+def _index_sizes(folder: Path) -> list[int]:
+    return [path.stat().st_size for path in folder.rglob("indexed-0/*index")]
 
 
 def test_a_cluster_id_is_never_taken_for_an_option():

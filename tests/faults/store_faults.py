@@ -40,14 +40,14 @@ def store_losses(world: World) -> None:
     replace_store(world, older)
     _check_open(world, import_id)
     world.wait_settled(import_id, 3_200)
-    until(lambda: _has_opened(world), 60, "the writer does not get ready")
+    until(lambda: has_opened(world), 60, "the writer does not get ready")
     world.start_other(WRITER)
     world.wait_up(STANDBY)
     replace_store(world, None)
     _check_open(world, import_id)
     world.provider.tell(latency_ms=LATENCY_MS)
     world.give_store_back()
-    until(lambda: _has_opened(world), world.finish_s_max, "the store is not filled again")
+    until(lambda: has_opened(world), world.finish_s_max, "the store is not filled again")
     world.drain()
     world.wait_watched()  # what is deleted now was there when the import was said to be complete
     billed = len(world.provider.billed())
@@ -89,7 +89,7 @@ def copy_while_it_stands(world: World) -> Path:
 
 def replace_store(world: World, by: Path | None) -> None:
     """Under a writer that has opened it, which must notice by itself, end and come back."""
-    until(lambda: _has_opened(world), 60, "the writer does not get ready")
+    until(lambda: has_opened(world), 60, "the writer does not get ready")
     before = world.pid(WRITER)
     store = world.stack.folder / "store"
     world.send(WRITER, signal.SIGSTOP)
@@ -105,7 +105,7 @@ def replace_store(world: World, by: Path | None) -> None:
     world.injected["deleted" if by is None else "older"] += 1
 
 
-def _has_opened(world: World) -> bool:
+def has_opened(world: World) -> bool:
     """Asked of the writer itself: what ingest says of it is a second old."""
     try:
         return bool(world.writer_status()["is_ready"])

@@ -72,9 +72,10 @@ def connect(settings: Settings) -> "QdrantStore":
 
 
 def _proxy(url: str) -> httpx.Proxy | None:
-    """As the environment says (`HTTPS_PROXY`, `NO_PROXY`), read once and not for each call."""
+    """As the environment says (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`), read once and not for each call."""
     parts = urlsplit(url)
-    found = getproxies().get(parts.scheme)
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
     return None if found is None or proxy_bypass(parts.hostname or "") else httpx.Proxy(found)
 
 
@@ -298,9 +299,8 @@ async def _answer(call: Awaitable[T]) -> T:
         raise StoreAway(_cut(str(error))) from None
     except ResponseHandlingException as error:
         if isinstance(error.source, httpx.TransportError | aiohttp.ClientError | OSError):
-            why = (
-                error.source.__cause__ or error.source
-            )  # the transport calls every lost connection a time-out
+            # The transport calls every lost connection a time-out; what it was is behind that.
+            why = error.source.__cause__ or error.source
             raise StoreAway(f"no answer from the Qdrant server at QDRANT_URL: {type(why).__name__}") from None
         raise StoreMismatch(
             f"the Qdrant server's answer was not understood: {type(error.source).__name__}"

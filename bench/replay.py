@@ -55,7 +55,7 @@ READ = {
 }
 """Who rebuilds it, from what."""
 START_S_MAX = 3.0
-READY_S_MAX = 1800.0
+READY_S_MAX = 7200.0
 
 
 async def record_counts(bootstrap: str) -> dict[str, int]:

@@ -128,13 +128,15 @@ class Registry:
         path = f"/mode/{quote(subject, safe='')}"
         before = self._ask("GET", path, may_be_absent=True)
         has_versions = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions", may_be_absent=True)
+        query = {"force": "true"} if has_versions else None
         try:
-            self._ask("PUT", path, {"mode": "IMPORT"}, force=True if has_versions else None)
+            self._ask("PUT", path, {"mode": "IMPORT"}, query=query)
         except Failure as failure:
             raise Failure(
                 f"The registry at {self.url} does not let us choose ids",
                 why=failure.why or failure.what,
-                todo="It must allow import mode (Confluent's: mode.mutability=true), and us to set it.",
+                todo="It must have import mode, allow it (Confluent's: mode.mutability=true), and us to set it. Consumers can"
+                " use Paperlog's own address as registry.",
             ) from failure
         try:
             yield
@@ -154,11 +156,17 @@ class Registry:
         }
         self._ask("POST", one.path.rpartition("/")[0], body)
         found = self._ask("GET", one.path, may_be_absent=True) or {}
-        if found.get("id") != one.schema.id or not _is_same(found.get("schema"), one.schema):
+        is_ours = _is_same(found.get("schema"), one.schema)
+        if found.get("id") != one.schema.id or not is_ours:
+            if is_ours:  # or the next run would find it in its way
+                self._ask("DELETE", one.path)
+                self._ask("DELETE", one.path, query={"permanent": "true"})
             raise Failure(
                 f"The registry at {self.url} did not keep what it was given",
                 why=f"{one.subject} version {one.schema.version} has id {found.get('id')} there, not {one.schema.id}",
-                todo="It does not do import mode as Confluent's does. Consumers can use Paperlog's own address as registry.",
+                todo="It does not do import mode as Confluent's does (Apicurio's has none). Consumers can use"
+                " Paperlog's own address as registry. "
+                + ("The version was deleted again." if is_ours else ""),
             )
 
     def _ask(
@@ -168,7 +176,7 @@ class Registry:
         body: Any = None,
         *,
         may_be_absent: bool = False,
-        force: bool | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> Any:
         """The decoded answer; null for 404 where that is an answer."""
         try:
@@ -176,7 +184,7 @@ class Registry:
                 method,
                 path,
                 content=None if body is None else json.dumps(body).encode(),
-                params=None if force is None else {"force": "true"},
+                params=query,
             )
         except httpx.HTTPError as error:
             raise Failure(
@@ -190,7 +198,7 @@ class Registry:
             answer = response.json()
         except ValueError:
             answer = None
-        if response.is_success and isinstance(answer, (dict, list)):
+        if response.is_success and isinstance(answer, (dict, list, int)):
             return answer
         raise self._refused(method, path, response, answer)
 

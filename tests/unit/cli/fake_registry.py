@@ -20,18 +20,19 @@ class FakeRegistry:
     url: str = ""
     subjects: dict[str, dict[int, tuple[int, str]]] = field(default_factory=dict)
     """Subject → version → id and schema."""
+    deleted: set[tuple[str, int]] = field(default_factory=set)
+    """Hidden, and not yet deleted for good."""
     modes: dict[str, str] = field(default_factory=dict)
     is_mutable: bool = True
     keeps_ids: bool = True
     user_info: str = ""
     writes: list[str] = field(default_factory=list)
-    modes_refused: list[str] = field(default_factory=list)
 
     def by_id(self, id_: int) -> str | None:
         rows = (row for versions in self.subjects.values() for row in versions.values())
         return next((schema for known, schema in rows if known == id_), None)
 
-    def answer(self, method: str, path: list[str], *, force: bool, body: Any) -> tuple[int, Any]:
+    def answer(self, method: str, path: list[str], *, query: str, body: Any) -> tuple[int, Any]:
         match method, path:
             case "GET", ["schemas", "ids", id_]:
                 found = self.by_id(int(id_))
@@ -56,11 +57,13 @@ class FakeRegistry:
                 mode = self.modes.get(subject)
                 return (200, {"mode": mode}) if mode else (404, {"error_code": 40409, "message": "No mode"})
             case "PUT", ["mode", subject]:
-                return self._set_mode(subject, body["mode"], force=force)
+                return self._set_mode(subject, body["mode"], force=query == "force=true")
             case "DELETE", ["mode", subject]:
                 return 200, {"mode": self.modes.pop(subject)}
             case "POST", ["subjects", subject, "versions"]:
                 return self._add(subject, body)
+            case "DELETE", ["subjects", subject, "versions", version]:
+                return self._delete(subject, int(version), for_good=query == "permanent=true")
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
 
     def _set_mode(self, subject: str, mode: str, *, force: bool) -> tuple[int, Any]:
@@ -86,6 +89,19 @@ class FakeRegistry:
         self.writes.append(subject)
         return 200, {"id": id_}
 
+    def _delete(self, subject: str, version: int, *, for_good: bool) -> tuple[int, Any]:
+        if not for_good:
+            del self.subjects[subject][version]
+            self.deleted.add((subject, version))
+        elif (subject, version) not in self.deleted:
+            return 404, {
+                "error_code": 40407,
+                "message": "It was not deleted first before being permanently deleted",
+            }
+        else:
+            self.deleted.remove((subject, version))
+        return 200, version
+
 
 @contextmanager
 def fake_registry(tls: ssl.SSLContext | None = None) -> Iterator[FakeRegistry]:
@@ -103,7 +119,7 @@ def fake_registry(tls: ssl.SSLContext | None = None) -> Iterator[FakeRegistry]:
                 status, answer = registry.answer(
                     self.command,
                     path,
-                    force="force=true" in parts.query,
+                    query=parts.query,
                     body=json.loads(body) if body else None,
                 )
             content = json.dumps(answer).encode()

@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import ssl
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,10 +126,3 @@ def jars_cache(data_dir: Path) -> Path:
         if (folder / "requirements.lock").is_file() and (folder / "cli" / "pyproject.toml").is_file():
             return folder / ".cache" / "kafka-jars"
     return data_dir / "kafka-jars"
-
-
-if __name__ == "__main__":  # `make install` brings the jars, so that tests and a first start need no network.
-    try:
-        ensure_jars(jars_cache(Path("var")), say=lambda text: print(f"paperlog: {text}"))  # noqa: T201 - for make
-    except JarsError as error:
-        sys.exit(f"paperlog: {error}")

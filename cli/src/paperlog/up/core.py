@@ -110,4 +110,6 @@ def child_env(
         if name in allowed or not (name.endswith("_API_KEY") or name.startswith("KAFKA_"))
     }
     loopback = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-    return {**inherited, **loopback, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **own}
+    # What numpy brings starts a thread for each processor, and nothing here is large enough for them.
+    small = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+    return {**inherited, **loopback, "PYTHONUNBUFFERED": "1", **small, **own}

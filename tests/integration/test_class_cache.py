@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ Jars = tuple[Path, ...]
 
 
 @pytest.fixture(scope="module")
-def jars(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jars]:
+def jars(tmp_path_factory: pytest.TempPathFactory) -> Jars:
     """Kafka's, in a folder of their own, without a cache."""
     folder = tmp_path_factory.mktemp("jars")
     links = []

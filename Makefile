@@ -21,15 +21,16 @@ TESTS := $(wildcard $(addprefix tests/,unit contracts schemas simulation integra
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# `exec`, so that a make that is ended by SIGTERM ends the stack and not a shell between them.
 run: ## install, start the stack, import LIBRARY (or our small one), search in it, serve until Ctrl-C
 	@.ci/preflight --port $(PORT) --library "$(LIBRARY)"
 	@$(MAKE) --no-print-directory install
-	@$(BIN)/python -m paperlog.up --data "$(DATA)" --port $(PORT) "$(LIBRARY)"
+	@exec $(BIN)/python -m paperlog.up --data "$(DATA)" --port $(PORT) "$(LIBRARY)"
 
 up: ## install, start the stack, serve until Ctrl-C
 	@.ci/preflight --port $(PORT)
 	@$(MAKE) --no-print-directory install
-	@$(BIN)/paperlog up --data "$(DATA)" --port $(PORT)
+	@exec $(BIN)/paperlog up --data "$(DATA)" --port $(PORT)
 
 test: install ## every test that needs no Docker, end to end through real Kafka too
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not docker" $(TESTS)

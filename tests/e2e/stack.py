@@ -255,8 +255,9 @@ class Provider:
         return {"OPENAI_BASE_URL": f"{self.url}/v1", "OPENAI_API_KEY": "test-key-that-nobody-pays"}
 
     def billed(self) -> list[str]:
-        """Every text billed, as its SHA-256, once per time it was billed."""
-        lines = self._ledger.read_text().splitlines() if self._ledger.exists() else []
+        """Every text billed, as its SHA-256, once per time it was billed. What is just being written is not yet there."""
+        whole = self._ledger.read_text().rpartition("\n")[0] if self._ledger.exists() else ""
+        lines = whole.splitlines()
         return [str(json.loads(line)["sha256"]) for line in lines]
 
     def tell(self, **orders: Any) -> None:

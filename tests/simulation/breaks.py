@@ -60,9 +60,9 @@ def a_break(sentence: str) -> Callable[[Break], Break]:
 def _commit_early(patch: pytest.MonkeyPatch) -> None:
     real = Worker._publish
 
-    async def publish(self: Worker, said: Any, next_offset: int | None) -> None:
-        self.done_offset = next_offset if next_offset is not None else self.done_offset
-        await real(self, said, next_offset)
+    async def publish(self: Worker, batch: Any) -> None:
+        self.done_offset = batch.end_offset if batch.is_whole else self.done_offset
+        await real(self, batch)
 
     patch.setattr(Worker, "_publish", publish)
 
@@ -108,7 +108,17 @@ def _no_retry_after(patch: pytest.MonkeyPatch) -> None:
 @a_break("a cancelled attempt's paid vectors are thrown away")
 def _throw_away(patch: pytest.MonkeyPatch) -> None:
     real = Worker._plan
-    patch.setattr(Worker, "_plan", lambda self, chunks, outcomes: real(self, chunks, {}))
+    patch.setattr(Worker, "_plan", lambda self, chunks, before, outcomes: real(self, chunks, before, {}))
+
+
+@a_break("a text is asked for again while the batch before is asked for it")
+def _no_wait_for_the_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(embedder.worker._Batch, "shares_text_with", lambda *_: False)
+
+
+@a_break("a worker has four batches in hand")
+def _four_in_hand(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(embedder.worker, "BATCHES_MAX", 4)
 
 
 # --- graph-writer

@@ -18,7 +18,7 @@ from tests.unit.embedder.world import (
 )
 
 from embedder.core import TEXT_CHARACTERS_MAX
-from embedder.models.model import Misconfigured
+from embedder.models.model import Misconfigured, RateLimited
 from embedder.sharing import GATHER_S, TEXTS_MAX
 from eventlog.envelope import header, unseal
 from eventlog.events import ChunkEmbedded, ChunkRejectionReason
@@ -323,33 +323,72 @@ def test_workers_that_ask_at_the_same_moment_share_a_request(tmp_path: Path) -> 
     play(tmp_path, scenario)
 
 
-def test_the_next_request_is_under_way_while_the_last_ones_events_are_acknowledged(tmp_path: Path) -> None:
+def test_two_batches_of_a_partition_are_asked_for_at_one_time_and_the_third_waits_for_the_log(
+    tmp_path: Path,
+) -> None:
     async def scenario(world: World) -> None:
+        world.provider.latency_s = 5.0
         world.may_be_slow = world.is_log_slow = True
         await world.start()
-        world.give(*(world.chunk(f"text {number}", index=number) for number in range(10)), partition=0)
-        await world.until(lambda: len(world.provider.requests) == 2, 1.0)
-        first, second = world.provider.requests
-        assert second.at_s - first.at_s < world.provider.latency_s + 0.05
-        assert not world.events()
+        world.give(*(world.chunk(f"text {number}", index=number) for number in range(15)), partition=0)
+        await world.until(lambda: world.provider.billed.total() == 10, 2.0)  # before the first answer
+        await asyncio.sleep(20.0)
+        assert world.provider.billed.total() == 10
         assert world.committed(0) == 0
         world.is_log_slow = False
-        await world.answered(10)
+        await world.answered(15)
 
     play(tmp_path, scenario)
 
 
 def test_a_partition_asks_again_as_soon_as_it_is_answered(tmp_path: Path) -> None:
     """What latency allows is reached: nothing but the provider is waited for between two requests, and, for a
-    hundredth of that, others that could share."""
+    hundredth of that, others that could share.
+    """
 
     async def scenario(world: World) -> None:
         await world.start()
         world.give(*(world.chunk(f"text {number}", index=number) for number in range(200)), partition=0)
         await world.answered(200)
         times = [one.at_s for one in world.provider.requests]
-        assert len(times) == 40
-        assert times[-1] - times[0] < 39 * (world.provider.latency_s + GATHER_S) + 0.01
+        assert len(times) == 20
+        assert times[-1] - times[0] < 19 * (world.provider.latency_s + GATHER_S) + 0.01
+
+    play(tmp_path, scenario)
+
+
+def test_a_chunk_that_comes_again_in_the_next_batch_is_asked_for_and_said_once(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.provider.latency_s = 5.0
+        chunks = [world.chunk(f"text {number}", index=number) for number in range(5)]
+        world.give(*chunks, *chunks, partition=0)
+        await world.start()
+        await world.until(lambda: world.committed(0) == 10)
+        assert len(world.events()) == 5
+        assert world.provider.billed == {f"text {number}": 1 for number in range(5)}
+
+    play(tmp_path, scenario)
+
+
+def test_what_was_not_asked_for_is_not_passed_over_by_the_batch_behind_it(tmp_path: Path) -> None:
+    """The batch behind needs no provider, and is whole when the process is told to stop."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        texts = [f"text {number}" for number in range(5)]
+        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
+        await world.answered(5)
+        world.provider.fails = lambda _: RateLimited("429", retry_after_s=60.0, is_quota=False)
+        new = [world.chunk(f"new {number}", index=10 + number) for number in range(5)]
+        again = [world.chunk(text, SECOND, index=n) for n, text in enumerate(texts)]
+        world.give(*new, *again, partition=0)
+        await asyncio.sleep(5.0)
+        await world.stop()
+        assert len(world.events()) == 10, "what was paid before is said again without the provider"
+        assert world.committed(0) == 5
+        world.provider.fails = lambda _: None
+        await world.start()
+        await world.answered(15, 120.0)
 
     play(tmp_path, scenario)
 

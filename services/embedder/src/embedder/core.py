@@ -19,6 +19,8 @@ Identity = tuple[ImportId, int, ChunkId]
 
 BATCH_CHUNKS = 5
 """Messages that a worker takes at a time (P5)."""
+BATCHES_MAX = 2
+"""In the hand of a worker, asked for or on their way into the log: what a death may cost (P4)."""
 TEXT_CHARACTERS_MAX = 24_000
 """Below 8,192 tokens in every script that we measured; the vendors' limit (FACTS.md)."""
 QUOTA_PROBE_S = 30.0

@@ -61,7 +61,7 @@ class EmbedderSettings(ServiceSettings):
         "", validation_alias="CO_API_URL", description="another address of Cohere's API"
     )
     requests_max: int = Field(
-        48,
+        96,
         ge=1,
         le=1000,
         validation_alias="PAPERLOG_REQUESTS_MAX",

@@ -1,24 +1,26 @@
-"""The worker of one partition: takes five, asks for what is new, and publishes while the next request is under way.
+"""The worker of one partition: takes five, asks for what is new, and publishes; two batches of five are in hand at most.
 
 The order of effects, and why:
 
-1. take up to five records, which were read while the five before were asked for, and plan them, from the index and
-   from what is still on its way into the log;
-2. embed what is new (this is what costs money and time);
-3. wait until the batch before is in the log: so at most two batches can be lost by a death (P4);
-4. publish this batch in the background; when it is acknowledged, the index knows it and its offset may be committed.
+1. take up to five records, which were read before there was room for them;
+2. plan them, from the index and from what the batch before has said; where that one is asked for a text of theirs,
+   wait for its answer;
+3. embed what is new (this is what costs money and time), while the batch before is asked for or published;
+4. when the batch before is in the log, publish this one; when it is acknowledged, the index knows it, its offset may
+   be committed, and there is room for the next. So at most two batches can be lost by a death (P4).
 
-A chunk whose attempt is cancelled while it waits for its turn is not asked for, and says nothing. Between 2 and 4 the
-worker holds what is paid for: it is told to stop, not cancelled, and publishes first.
+A chunk whose attempt is cancelled while it waits for its turn is not asked for, and says nothing. A batch may hold what
+is paid for: it is told to stop, not cancelled, and publishes first.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from embedder.core import BATCH_CHUNKS, Identity, Step, Verdict, identity, plan_batch
+from embedder.core import BATCH_CHUNKS, BATCHES_MAX, Step, Verdict, identity, plan_batch
 from embedder.dead_letters import DeadLetters
 from embedder.gate import Gate, Outcome, Refused, Vector
 from embedder.index import Index, Published
@@ -80,6 +82,26 @@ class _Said:
     cause: str
 
 
+class _Batch:
+    """Up to five chunks on their way into the log, and what the batch behind them must know."""
+
+    def __init__(
+        self, chunks: Sequence[_Chunk] = (), said: Sequence[_Said] = (), end_offset: int = 0
+    ) -> None:
+        self.chunks = chunks
+        self.said = list(said)
+        self.end_offset = end_offset
+        self.is_whole = True
+        """Whether all of it is said, and all before it: who stops does not ask for what is left."""
+        self.answered = asyncio.Event()
+        self.vectors: dict[EmbeddingKey, Vector] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    def shares_text_with(self, other: "_Batch") -> bool:
+        keys = {one.event.embedding_key for one in self.chunks}
+        return any(one.event.embedding_key in keys for one in other.chunks)
+
+
 class Worker:
     def __init__(
         self,
@@ -93,10 +115,7 @@ class Worker:
         self._crash = crash
         self._reader = reader
         self._partition = partition
-        self._publishing: asyncio.Task[None] | None = None
-        self._on_its_way: dict[EmbeddingKey, Vector] = {}
-        self._said_on_its_way: set[Identity] = set()
-        self._is_holding = False
+        self._in_hand: deque[asyncio.Task[None]] = deque()
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
         self.done_offset: int | None = None
@@ -119,33 +138,37 @@ class Worker:
     async def stop(self, timeout_s: float) -> None:
         """Asks for nothing new, and returns when what is paid for is in the log, or the time is up."""
         self._is_stopping = True
-        steps: list[asyncio.Task[None]] = []
+        steps = [*self._in_hand]
         if self._task is not None:
-            if not self._is_holding:
-                self._task.cancel()
+            self._task.cancel()  # it reads and waits for room, and holds nothing
             steps.append(self._task)
-        deadline_s = self._parts.clock.monotonic_s() + timeout_s
         if steps:
             await asyncio.wait(steps, timeout=timeout_s)
-        if self._publishing is not None:
-            steps.append(self._publishing)
-            left_s = max(0.0, deadline_s - self._parts.clock.monotonic_s())
-            await asyncio.wait([self._publishing], timeout=left_s)
-        for step in steps:
-            step.cancel()
-        if steps:
+            for step in steps:
+                step.cancel()
             await asyncio.wait(steps)
 
     async def _run(self) -> None:
         ahead = self._guarded(self._read_next())
+        before = _Batch()
+        before.answered.set()
         try:
             while not self._is_stopping:
-                batch = await ahead
+                records = await ahead
                 ahead = self._guarded(self._read_next())
+                await self._has_room()
                 await self._parts.dead_letters.wait_until_allowed()
-                await self._take(batch)
+                batch = await self._opened(records)
+                batch.task = self._guarded(self._carry(batch, before))
+                self._in_hand.append(batch.task)
+                before = batch
         finally:
             ahead.cancel()
+
+    async def _has_room(self) -> None:
+        while len(self._in_hand) >= BATCHES_MAX:
+            await asyncio.wait([self._in_hand[0]])
+            self._in_hand.popleft().result()
 
     async def _read_next(self) -> list[tuple[Record, _Chunk | UnprocessableRecord | None]]:
         """Up to five records, at least one, and what they say."""
@@ -159,32 +182,34 @@ class Worker:
             if records:
                 return [(record, self._read(record)) for record in records]
 
-    async def _take(self, batch: Sequence[tuple[Record, _Chunk | UnprocessableRecord | None]]) -> None:
+    async def _opened(self, records: Sequence[tuple[Record, _Chunk | UnprocessableRecord | None]]) -> _Batch:
+        """What cannot be read is buried, and its outcome is the first that the batch says."""
         chunks: list[_Chunk] = []
         said: list[_Said] = []
-        for record, read in batch:
+        for record, read in records:
             if isinstance(read, UnprocessableRecord):
                 said.extend(await self._bury(record, read))
             elif read is not None:
                 self._parts.dead_letters.saw_good()
                 chunks.append(read)
-        self._is_holding = True
-        try:
-            answers, is_whole = await self._answer(chunks)
-            said.extend(answers)
-            # 3. The batch before is in the log before this one is published behind it.
-            if self._publishing is not None:
-                await self._publishing
-            self._on_its_way = {
-                one.event.embedding_key: Vector(one.event.vector, 0)
-                for one in said
-                if isinstance(one.event, ChunkEmbedded)
-            }
-            self._said_on_its_way = {identity(one.event) for one in said}
-            next_offset = batch[-1][0].offset + 1 if is_whole else None
-            self._publishing = self._guarded(self._publish(said, next_offset))
-        finally:
-            self._is_holding = False
+        return _Batch(chunks, said, records[-1][0].offset + 1)
+
+    async def _carry(self, batch: _Batch, before: _Batch) -> None:
+        """Into the log; the batch before goes first."""
+        if batch.shares_text_with(before):
+            await before.answered.wait()
+        answers, is_whole = await self._answer(batch.chunks, before)
+        batch.said.extend(answers)
+        batch.vectors = {
+            one.event.embedding_key: Vector(one.event.vector, 0)
+            for one in batch.said
+            if isinstance(one.event, ChunkEmbedded)
+        }
+        batch.answered.set()
+        if before.task is not None:
+            await before.task
+        batch.is_whole = is_whole and before.is_whole
+        await self._publish(batch)
 
     def _read(self, record: Record) -> _Chunk | UnprocessableRecord | None:
         """The chunk, or why it is none; null when it is another space's."""
@@ -231,12 +256,12 @@ class Worker:
         )
         return [_Said(rejected, header(record, "ce_id"))]
 
-    async def _answer(self, chunks: Sequence[_Chunk]) -> tuple[list[_Said], bool]:
+    async def _answer(self, chunks: Sequence[_Chunk], before: _Batch) -> tuple[list[_Said], bool]:
         """What is to be said of them; and whether that is all, for who stops does not ask for what is left."""
         outcomes: dict[EmbeddingKey, Outcome] = {}
         is_whole = False
         while not is_whole:
-            steps, known = await self._planned(chunks, outcomes)
+            steps, known = await self._planned(chunks, before, outcomes)
             wanted = [
                 step.chunk
                 for step in steps
@@ -262,35 +287,37 @@ class Worker:
         ], is_whole
 
     async def _planned(
-        self, chunks: Sequence[_Chunk], outcomes: Mapping[EmbeddingKey, Outcome]
+        self, chunks: Sequence[_Chunk], before: _Batch, outcomes: Mapping[EmbeddingKey, Outcome]
     ) -> tuple[list[Step], dict[EmbeddingKey, Vector]]:
         """The steps, and the vectors that are paid for already."""
         while True:
-            steps = self._plan(chunks, outcomes)
-            known = await self._recalled(steps)
+            steps = self._plan(chunks, before, outcomes)
+            known = await self._recalled(steps, before)
             if known is not None:
                 return steps, known
             # The index promised what the log does not hold; now it knows better.
 
-    def _plan(self, chunks: Sequence[_Chunk], outcomes: Mapping[EmbeddingKey, Outcome]) -> list[Step]:
+    def _plan(
+        self, chunks: Sequence[_Chunk], before: _Batch, outcomes: Mapping[EmbeddingKey, Outcome]
+    ) -> list[Step]:
         index = self._parts.index
+        said_before = {identity(one.event) for one in before.said}
         too_large = {id(chunk.event) for chunk in chunks if chunk.is_too_large}
         return plan_batch(
             [chunk.event for chunk in chunks],
             is_published=lambda one: (
-                identity(one) in self._said_on_its_way
-                or index.is_published(one.import_id, one.attempt, one.chunk_id)
+                identity(one) in said_before or index.is_published(one.import_id, one.attempt, one.chunk_id)
             ),
             # What was paid before the cancellation is said: a resume would pay it again.
             is_over=lambda one: one.embedding_key not in outcomes and self._is_over(one),
-            is_paid=lambda key: key in self._on_its_way or index.place_of(key) is not None,
+            is_paid=lambda key: key in before.vectors or index.place_of(key) is not None,
             is_too_large=lambda one: id(one) in too_large,
         )
 
     def _is_over(self, chunk: ChunkExtracted) -> bool:
         return self._parts.story.is_over(chunk.import_id, chunk.attempt)
 
-    async def _recalled(self, steps: Sequence[Step]) -> dict[EmbeddingKey, Vector] | None:
+    async def _recalled(self, steps: Sequence[Step], before: _Batch) -> dict[EmbeddingKey, Vector] | None:
         """The vectors that are paid for already; null when one is not where the index says."""
         here = {step.chunk.embedding_key for step in steps if step.verdict is Verdict.EMBED}
         known: dict[EmbeddingKey, Vector] = {}
@@ -298,7 +325,7 @@ class Worker:
             key = step.chunk.embedding_key
             if step.verdict is not Verdict.REUSE or key in here:
                 continue
-            vector = self._on_its_way.get(key) or await self._read_back(key)
+            vector = before.vectors.get(key) or await self._read_back(key)
             if vector is None:
                 return None
             known[key] = vector
@@ -363,9 +390,9 @@ class Worker:
                 CHUNKS.labels("skipped").inc()
                 return None
 
-    async def _publish(self, said: Sequence[_Said], next_offset: int | None) -> None:
-        if said:
-            records = self._records(said)
+    async def _publish(self, batch: _Batch) -> None:
+        if batch.said:
+            records = self._records(batch.said)
             positions = await self._parts.publisher.publish(records)
             self._parts.index.add_published(
                 self._partition.partition,
@@ -373,11 +400,11 @@ class Worker:
                     Published(
                         one.event, position.offset, _ce_id(record), isinstance(one.event, ChunkEmbedded)
                     )
-                    for one, record, position in zip(said, records, positions, strict=True)
+                    for one, record, position in zip(batch.said, records, positions, strict=True)
                 ],
             )
-        if next_offset is not None:
-            self.done_offset = next_offset
+        if batch.is_whole:
+            self.done_offset = batch.end_offset
 
     def _records(self, said: Sequence[_Said]) -> list[NewRecord]:
         return [

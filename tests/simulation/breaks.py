@@ -39,7 +39,7 @@ from ingest.folding import Folding
 from ingest.state import State
 from ingest.term import Term
 
-SEEDS_MAX = 300
+SEEDS_MAX = 1000
 SAID_MAX = 110
 Break = Callable[[pytest.MonkeyPatch], None]
 BREAKS: dict[str, Break] = {}

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -77,7 +78,7 @@ async def measure(corpus: Path, folder: Path) -> dict[str, float]:
 
     await store.open(Collection(name="chunks", dims=DIMS, space="bench", keywords=KEYWORDS))
     made, count, flushed_ns = points(corpus), 0, 0
-    while batch := [point for point, _ in zip(made, range(BATCH), strict=False)]:
+    while batch := list(islice(made, BATCH)):
         count += len(batch)
         with stage("keywords"):
             words = [keywords.of_text(point.payload["text"]) for point in batch]

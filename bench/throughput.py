@@ -2,8 +2,8 @@
 
 `python bench/throughput.py [--chunks N …]`: the smallest number without latency, each with it. The provider is a fake
 on loopback with 1536 dimensions: so the network and the vendor are left out, and everything of ours is in. The ceiling
-is the run's own: the partition with the most texts needs so many requests one after the other, and nothing can be
-faster than these.
+is the run's own: what the partition with the most texts would take if it asked for five at a time, one batch after the
+other. A worker may ask for two at once, so it bounds nothing; it tells how much of the provider's latency is hidden.
 """
 
 import argparse

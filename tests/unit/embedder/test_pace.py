@@ -18,7 +18,7 @@ def turns_s(one: Pace, *, at_s: float, count: int) -> list[float]:
 
 
 def test_the_rate_is_what_was_answered_with_the_pause_counted() -> None:
-    found = pace_after(answered_count=30, began_s=90.0, paused_s=98.0, at_s=100.0, requests_max=48)
+    found = pace_after(answered_count=30, began_s=90.0, paused_s=98.0, at_s=100.0, requests_max=96)
     assert (found.per_s, found.at_once_count) == (3.0, 12)
 
 

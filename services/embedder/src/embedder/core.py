@@ -279,7 +279,7 @@ def pace_after(
     *, answered_count: int, began_s: float, paused_s: float, at_s: float, requests_max: int
 ) -> Pace:
     """When a limit's pause is over, that began at `paused_s`: what was answered since `began_s`, the pause included, is
-    what the provider takes. A quarter of those that may be in flight go at once: what gathered at the provider
+    what the provider takes. An eighth of those that may be in flight go at once: what gathered at the provider
     during the pause is used, and one that refuses by chance and not by rate would slow us down without end, for the
     first request that it refuses makes all others wait.
     """
@@ -288,7 +288,7 @@ def pace_after(
         per_s=max(answered_count, 1) / seconds,
         since_s=at_s,
         next_s=at_s,
-        at_once_count=requests_max // 4,
+        at_once_count=requests_max // 8,
     )
 
 

@@ -53,7 +53,7 @@ def test_partitions_that_change_hands_are_paid_once_and_said_once(tmp_path: Path
     async def scenario(world: World) -> None:
         world.provider.latency_s = 1.0
         await world.start("a")
-        texts = [f"text {number}" for number in range(1200)]
+        texts = [f"text {number}" for number in range(3000)]
         world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)))
         await world.until(lambda: len(world.events()) > 100)
         await world.start("b")
@@ -61,9 +61,9 @@ def test_partitions_that_change_hands_are_paid_once_and_said_once(tmp_path: Path
         await world.start("c")
         await world.until(lambda: len(world.events()) > 500)
         await world.stop("a")
-        await world.answered(1200)
+        await world.answered(3000)
         await asyncio.sleep(5.0)
-        assert len(world.events()) == 1200
+        assert len(world.events()) == 3000
         assert world.provider.billed == dict.fromkeys(texts, 1)
         assert {one.who for one in world.provider.requests} == {"a", "b", "c"}
 

@@ -185,7 +185,7 @@ class World:
     def data(self, name: str) -> Path:
         return self._folder / name
 
-    async def start(self, name: str = "a", *, space: str = SPACE, requests_max: int = 48) -> None:
+    async def start(self, name: str = "a", *, space: str = SPACE, requests_max: int = 96) -> None:
         """Returns when the process has partitions and reads them."""
         settings = EmbedderSettings(
             kafka_bootstrap_servers="memory:1",

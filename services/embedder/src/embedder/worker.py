@@ -16,7 +16,7 @@ is paid for: it is told to stop, not cancelled, and publishes first.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -82,20 +82,18 @@ class _Said:
     cause: str
 
 
+@dataclass(slots=True, eq=False)
 class _Batch:
     """Up to five chunks on their way into the log, and what the batch behind them must know."""
 
-    def __init__(
-        self, chunks: Sequence[_Chunk] = (), said: Sequence[_Said] = (), end_offset: int = 0
-    ) -> None:
-        self.chunks = chunks
-        self.said = list(said)
-        self.end_offset = end_offset
-        self.is_whole = True
-        """Whether all of it is said, and all before it: who stops does not ask for what is left."""
-        self.answered = asyncio.Event()
-        self.vectors: dict[EmbeddingKey, Vector] = {}
-        self.task: asyncio.Task[None] | None = None
+    chunks: Sequence[_Chunk] = ()
+    said: list[_Said] = field(default_factory=list)
+    end_offset: int = 0
+    is_whole: bool = True
+    """Whether all of it is said, and all before it: who stops does not ask for what is left."""
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    vectors: dict[EmbeddingKey, Vector] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
 
     def shares_text_with(self, other: "_Batch") -> bool:
         keys = {one.event.embedding_key for one in self.chunks}

@@ -30,6 +30,14 @@ OTHER_SPACE = "local/wordllama@256:1"
 TWIN_SPACE = "openai/twin-embedding@4:1"
 
 
+async def paid(world: World, count: int) -> list[str]:
+    """So many texts of partition 0, whose vectors are in the log."""
+    texts = [f"text {number}" for number in range(count)]
+    world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
+    await world.answered(count)
+    return texts
+
+
 def test_each_chunk_has_its_vector_on_its_own_partition(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start()
@@ -86,9 +94,7 @@ def test_the_same_text_is_paid_once_while_it_is_still_on_its_way_into_the_log(tm
 def test_a_second_import_of_the_same_texts_bills_nothing(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.start()
-        texts = [f"text {number}" for number in range(20)]
-        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
-        await world.answered(20)
+        texts = await paid(world, 20)
         asked = len(world.provider.requests)
         world.give(*(world.chunk(text, SECOND, index=n) for n, text in enumerate(texts)), partition=0)
         await world.answered(40)
@@ -334,6 +340,7 @@ def test_two_batches_of_a_partition_are_asked_for_at_one_time_and_the_third_wait
         await world.until(lambda: world.provider.billed.total() == 10, 2.0)  # before the first answer
         await asyncio.sleep(20.0)
         assert world.provider.billed.total() == 10
+        assert not world.events()
         assert world.committed(0) == 0
         world.is_log_slow = False
         await world.answered(15)
@@ -375,9 +382,7 @@ def test_what_was_not_asked_for_is_not_passed_over_by_the_batch_behind_it(tmp_pa
 
     async def scenario(world: World) -> None:
         await world.start()
-        texts = [f"text {number}" for number in range(5)]
-        world.give(*(world.chunk(text, index=n) for n, text in enumerate(texts)), partition=0)
-        await world.answered(5)
+        texts = await paid(world, 5)
         world.provider.fails = lambda _: RateLimited("429", retry_after_s=60.0, is_quota=False)
         new = [world.chunk(f"new {number}", index=10 + number) for number in range(5)]
         again = [world.chunk(text, SECOND, index=n) for n, text in enumerate(texts)]

@@ -77,6 +77,7 @@ def test_what_is_asked_for_is_waited_for_and_said_before_the_process_goes(tmp_pa
         world.give(*(world.chunk(f"text {number}", index=number) for number in range(20)), partition=0)
         await world.until(lambda: bool(world.provider.requests))
         await world.stop()
+        assert len(world.provider.requests) == 1
         assert world.provider.billed.total() == 10, "two batches of five, and nothing behind them"
         assert len(world.events()) == 10
         assert world.committed(0) == 10

@@ -273,6 +273,17 @@ async def test_the_description_names_every_body(world: World):
         assert path in schema["paths"]
 
 
+async def test_the_description_names_the_type_of_each_answer(world: World):
+    """With a nought in each path: most answers are errors, which have a type as well."""
+    paths = (await world.http.get("/openapi.json")).json()["paths"]
+    for path, methods in paths.items():
+        for method in methods.keys() - {"head"}:
+            answer = await world.http.request(method.upper(), re.sub(r"\{\w+\}", "0", path))
+            described = methods[method]["responses"]
+            named = described.get(str(answer.status_code), described["default"])["content"]
+            assert answer.headers["Content-Type"].split(";")[0] in named, (method, path, answer.status_code)
+
+
 async def test_metrics_name_no_id(world: World):
     made = (await world.ask({"a.pdf": b"a"})).json()
     await world.http.get(f"/api/imports/{made['import_id']}")

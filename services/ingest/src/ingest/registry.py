@@ -18,13 +18,29 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 BODY_BYTES_MAX = 1024**2
 
 
-def _answer(content: Any, status: int = 200) -> JSONResponse:
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE)
+class _Answer(JSONResponse):
+    media_type = MEDIA_TYPE
+
+
+_ERROR: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A registry's error, not a problem document",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "properties": {"error_code": {"type": "integer"}, "message": {"type": "string"}},
+                    "required": ["error_code", "message"],
+                }
+            }
+        },
+    }
+}
 
 
 def _error(code: int, message: str) -> JSONResponse:
     # The first three digits of a registry's error code are the HTTP status.
-    return _answer({"error_code": code, "message": message}, int(str(code)[:3]))
+    return _Answer({"error_code": code, "message": message}, int(str(code)[:3]))
 
 
 def _text(schema: Schema) -> str:
@@ -58,7 +74,7 @@ def _described(subject: str, schema: Schema) -> dict[str, Any]:
 
 
 def router(schemas: Schemas, topics: dict[str, Topic], names: Names) -> APIRouter:
-    routes = APIRouter(tags=["schema registry"])
+    routes = APIRouter(tags=["schema registry"], default_response_class=_Answer, responses=_ERROR)
     known = _Subjects(schemas, topics, names)
     _by_id(routes, known)
     _by_subject(routes, known)
@@ -68,13 +84,13 @@ def router(schemas: Schemas, topics: dict[str, Topic], names: Names) -> APIRoute
     async def config(subject: str = "") -> JSONResponse:
         if subject and subject not in known.versions:
             return _error(40401, f"Subject '{subject[:200]}' not found.")
-        return _answer({"compatibilityLevel": COMPATIBILITY})
+        return _Answer({"compatibilityLevel": COMPATIBILITY})
 
     @routes.get("/mode", include_in_schema=False)
     @routes.get("/mode/{subject}", include_in_schema=False)
     async def mode(subject: str = "") -> JSONResponse:
         del subject  # all are alike
-        return _answer({"mode": "READONLY"})
+        return _Answer({"mode": "READONLY"})
 
     return routes
 
@@ -84,52 +100,52 @@ def _by_id(routes: APIRouter, subjects: _Subjects) -> None:
 
     @routes.get("/schemas/types", summary="Only Avro")
     async def types() -> JSONResponse:
-        return _answer(["AVRO"])
+        return _Answer(["AVRO"])
 
     @routes.get("/schemas/ids/{schema_id}", summary="A schema by the id in a record's first bytes")
     async def by_id(schema_id: int) -> JSONResponse:
         found = subjects.schemas.by_id(schema_id)
-        return unknown if found is None else _answer({"schema": _text(found), "schemaType": "AVRO"})
+        return unknown if found is None else _Answer({"schema": _text(found), "schemaType": "AVRO"})
 
     @routes.get("/schemas/ids/{schema_id}/schema", include_in_schema=False)
     async def text_by_id(schema_id: int) -> JSONResponse:
         found = subjects.schemas.by_id(schema_id)
-        return unknown if found is None else _answer(found.raw)
+        return unknown if found is None else _Answer(found.raw)
 
     @routes.get("/schemas/ids/{schema_id}/versions", summary="Where a schema is used")
     async def versions_by_id(schema_id: int) -> JSONResponse:
         found = subjects.schemas.by_id(schema_id)
-        return unknown if found is None else _answer(subjects.of_schema(found))
+        return unknown if found is None else _Answer(subjects.of_schema(found))
 
     @routes.get("/schemas/ids/{schema_id}/subjects", include_in_schema=False)
     async def subjects_by_id(schema_id: int) -> JSONResponse:
         found = subjects.schemas.by_id(schema_id)
         if found is None:
             return unknown
-        return _answer([row["subject"] for row in subjects.of_schema(found)])
+        return _Answer([row["subject"] for row in subjects.of_schema(found)])
 
 
 def _by_subject(routes: APIRouter, subjects: _Subjects) -> None:
     @routes.get("/subjects", summary="Every topic with every record that stands there")
     async def all_subjects() -> JSONResponse:
-        return _answer(sorted(subjects.versions))
+        return _Answer(sorted(subjects.versions))
 
     @routes.get("/subjects/{subject}/versions", summary="The versions of a subject")
     async def versions(subject: str) -> JSONResponse:
         found = subjects.versions.get(subject)
         if found is None:
             return _error(40401, f"Subject '{subject[:200]}' not found.")
-        return _answer(sorted(found))
+        return _Answer(sorted(found))
 
     @routes.get("/subjects/{subject}/versions/{version}", summary="One version, or “latest”")
     async def version(subject: str, version: str) -> JSONResponse:
         found = subjects.version(subject, version)
-        return _answer(_described(subject, found)) if isinstance(found, Schema) else found
+        return _Answer(_described(subject, found)) if isinstance(found, Schema) else found
 
     @routes.get("/subjects/{subject}/versions/{version}/schema", include_in_schema=False)
     async def version_text(subject: str, version: str) -> JSONResponse:
         found = subjects.version(subject, version)
-        return _answer(found.raw) if isinstance(found, Schema) else found
+        return _Answer(found.raw) if isinstance(found, Schema) else found
 
     @routes.post("/subjects/{subject}", summary="Which version a schema is")
     async def look_up(subject: str, request: Request) -> JSONResponse:
@@ -141,7 +157,7 @@ def _by_subject(routes: APIRouter, subjects: _Subjects) -> None:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return _error(42201, "Invalid schema")
         found = next((schema for schema in versions.values() if schema.id == asked), None)
-        return _error(40403, "Schema not found") if found is None else _answer(_described(subject, found))
+        return _error(40403, "Schema not found") if found is None else _Answer(_described(subject, found))
 
     @routes.post("/subjects/{subject}/versions", include_in_schema=False)
     async def register(subject: str) -> JSONResponse:

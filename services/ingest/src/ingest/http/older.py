@@ -24,7 +24,7 @@ from ingest.http.comparing import Comparing
 from ingest.http.forms import Form, FormRules, read_form, read_json
 from ingest.http.imports import Key
 from ingest.http.parts import HttpParts, Validation
-from ingest.http.problems import Problem, refused
+from ingest.http.problems import Problem, ProblemResponse, refused
 from ingest.reads import GraphCounts
 from ingest.requests import PROJECT_NAME_MAX
 from ingest.state import ImportStatus, State
@@ -193,7 +193,7 @@ def _uploads(routes: APIRouter, older: "_Older") -> None:
         status = await older.accept(asked, key)
         return _accepted(status) | {"filename": f"{len(asked.files)} files"}
 
-    @routes.post("/csv", status_code=501, summary="Was never implemented")
+    @routes.post("/csv", status_code=501, response_class=ProblemResponse, summary="Was never implemented")
     async def import_csv() -> Response:
         raise Problem(
             501,

@@ -58,6 +58,10 @@ class ProblemDocument(BaseModel):
     instance: str = ""
 
 
+class ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+
 class Problem(Exception):  # noqa: N818 - the name of the standard
     """Raised anywhere below a route; becomes the answer. `extra` are further members of the document."""
 
@@ -95,12 +99,10 @@ class Problem(Exception):  # noqa: N818 - the name of the standard
             out["instance"] = instance
         return out | self.extra
 
-    def response(self, instance: str = "") -> JSONResponse:
+    def response(self, instance: str = "") -> ProblemResponse:
         REQUESTS_REFUSED.labels(self.code).inc()
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
-        return JSONResponse(
-            self.to_json(instance), status_code=self.status, media_type=MEDIA_TYPE, headers=headers
-        )
+        return ProblemResponse(self.to_json(instance), status_code=self.status, headers=headers)
 
 
 def refused(error: UploadRefused) -> Problem:

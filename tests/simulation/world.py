@@ -206,15 +206,15 @@ class World:
         expelled: list[tuple[Any, Any]] = []
 
         def expel() -> None:
-            if process.is_stopped:
-                self.say(f"expelled {process.name}")
-                self.checker.lost_with(running.life)
-                for group, member in running.log.members:
-                    if not member.is_dead:
-                        group.expel(member)
-                        expelled.append((group, member))
+            self.say(f"expelled {process.name}")
+            self.checker.lost_with(running.life)
+            for group, member in running.log.members:
+                if not member.is_dead:
+                    group.expel(member)
+                    expelled.append((group, member))
 
         def go_on() -> None:
+            missing.cancel()  # or it would take the next stop for this one, whose end knows nothing of an expulsion
             self.say(f"goes on {process.name}")
             if expelled:
                 held = partial(self.checker.lost_with, running.life, paid_since_s=self.loop.time())
@@ -225,7 +225,7 @@ class World:
             self.loop.go_on(process)
 
         own = contextvars.Context()
-        self.loop.call_later(SESSION_TIMEOUT_S, expel, context=own)
+        missing = self.loop.call_later(SESSION_TIMEOUT_S, expel, context=own)
         self.loop.call_later(seconds, go_on, context=own)
 
     def _seen(self, record: Record) -> None:

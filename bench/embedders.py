@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 from harness.corpus import write_corpus
-from harness.report import print_head, print_table, save
+from harness.report import print_head, print_step, print_table, save
 from harness.stack import (
     OPENAI_SPACE,
     ROOT,
@@ -141,7 +141,9 @@ def main() -> int:
     try:
         with scratch() as folder:
             write_corpus(folder / "corpus", args.chunks)
-            results.extend(CASES[case](folder, folder / "corpus") for case in args.cases)
+            for case in args.cases:
+                print_step(case)
+                results.append(CASES[case](folder, folder / "corpus"))
     except BenchFailed as failed:
         print(f"nothing measured: {failed}", file=sys.stderr)
         return 1

@@ -23,7 +23,7 @@ from harness.corpus import write_corpus
 from harness.finished_history import MODEL as HISTORY_MODEL
 from harness.finished_history import write_history
 from harness.processes import MemorySampler
-from harness.report import megabytes, print_head, print_table, save
+from harness.report import megabytes, print_head, print_step, print_table, save
 from harness.sealing import longest_pause
 from harness.stack import (
     OPENAI_SPACE,
@@ -286,6 +286,7 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     extra: dict[str, Any] = {}
     for name in chosen:
+        print_step(name)
         try:
             if name == SEALING:
                 extra[SEALING] = longest_pause()

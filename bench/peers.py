@@ -24,7 +24,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from harness.corpus import write_corpus
 from harness.processes import MemorySampler
-from harness.report import megabytes, print_head, print_table, save
+from harness.report import megabytes, print_head, print_step, print_table, save
 from harness.stack import (
     OPENAI_SPACE,
     ROOT,
@@ -159,6 +159,7 @@ def measure(folder: Path, python: Path, corpus: Path, which: str, peers: list[st
     chunks = folder / "chunks.jsonl"
     results = []
     for name in ("paperlog", *peers):
+        print_step(f"{which}: {name}")
         run = folder / f"{which}-{name}"
         # A ledger and a process for each: nobody pays for what another one left behind.
         if which == "local":

@@ -23,7 +23,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from harness.history import import_id_of, write_history
 from harness.processes import age_s
-from harness.report import print_head, print_table, save
+from harness.report import print_head, print_step, print_table, save
 from harness.stack import (
     SERVICES,
     BenchFailed,
@@ -128,9 +128,11 @@ def lose(data: Path, patterns: Iterable[str]) -> None:
 
 def make_history(data: Path, provider: Provider, chunk_count: int) -> dict[str, Any]:
     began = time.monotonic()
+    print_step(f"{chunk_count:,} chunks are written into the log")
     write_history(data, SPACE, chunk_count)
     written_s = time.monotonic() - began
     began = time.monotonic()
+    print_step("they are stored and settled")
     with running_stack(data, embedding=SPACE, provider=provider, ready_s_max=READY_S_MAX) as stack:
         status = stack.wait(str(import_id_of(chunk_count)))
         if status["state"] != "completed":
@@ -154,8 +156,10 @@ def measure(folder: Path, chunk_count: int, lost: list[str]) -> dict[str, Any]:
         result = make_history(data, provider, chunk_count)
         starts = {}
         for what in lost:
+            print_step(f"start, lost: {what}")
             lose(data, LOST[what])
             starts[what] = start(data, provider)
+        print_step("restarts of each service alone")
         alone = restarts(data, provider)
         if ledger.stat().st_size:
             raise BenchFailed("something was billed")

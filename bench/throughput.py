@@ -16,7 +16,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from harness.corpus import write_corpus
-from harness.report import print_head, print_table, save
+from harness.report import print_head, print_step, print_table, save
 from harness.stack import OPENAI_SPACE, BenchFailed, fake_provider, running_stack, scratch
 
 from eventlog.avro import Schemas, schemas_dir
@@ -146,6 +146,7 @@ def main() -> int:
     try:
         with scratch() as folder:
             for chunk_count, latency_ms in runs:
+                print_step(f"{chunk_count:,} chunks, {latency_ms} ms")
                 results.append(measure(folder, chunk_count, latency_ms))
     except BenchFailed as failed:
         print(f"nothing measured: {failed}", file=sys.stderr)

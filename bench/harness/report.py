@@ -67,6 +67,11 @@ def print_head(title: str) -> None:
     )
 
 
+def print_step(what: str) -> None:
+    """To standard error, before what may take minutes."""
+    print(f"{datetime.now():%H:%M:%S} {what}", file=sys.stderr, flush=True)  # noqa: DTZ005 - the clock on the wall
+
+
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(head), *(len(row[at]) for row in cells), 0) for at, head in enumerate(heads)]

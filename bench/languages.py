@@ -62,7 +62,7 @@ class Library:
         vectors = (await self._model.embed(list(texts.values()), "document")).vectors
         points = []
         for (kind, text), vector in zip(texts.items(), vectors, strict=True):
-            payload = {
+            payload: dict[str, Any] = {
                 "project_id": str(project_of(one)),
                 "document_id": str(uuid.uuid5(project_of(one), paper.title)),
                 "kind": kind.value,

@@ -112,8 +112,8 @@ def backlog(run: Run) -> None:
         def is_all_embedded() -> bool:
             status = stack.status(import_id)
             run.facts["chunks"] = status["chunks"]["total"]
-            is_parsed = status["documents"]["parsed"] == status["documents"]["found"]
-            return is_parsed and embedded_count(stack) >= status["chunks"]["total"]
+            is_parsed = bool(status["documents"]["parsed"] == status["documents"]["found"])
+            return is_parsed and embedded_count(stack) >= int(status["chunks"]["total"])
 
         wait_until("the embedding of a backlog", is_all_embedded, PATIENCE_S, every_s=2.0)
         os.kill(writer, signal.SIGKILL)

@@ -65,8 +65,9 @@ def environment() -> Path:
     env = {"UV_CACHE_DIR": str(ROOT / ".cache/uv"), "UV_SYSTEM_CERTS": "true", "UV_PYTHON_DOWNLOADS": "never"}
     env = {**os.environ, **env, "VIRTUAL_ENV": str(ENVIRONMENT)}
     try:
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, ENVIRONMENT], env=env, check=True)
-        install = [uv, "pip", "install", "--quiet", "--require-hashes", "-r", LOCK]
+        made = [uv, "venv", "--quiet", "--python", sys.executable, str(ENVIRONMENT)]
+        subprocess.run(made, env=env, check=True)
+        install = [uv, "pip", "install", "--quiet", "--require-hashes", "-r", str(LOCK)]
         subprocess.run(install, env=env, check=True)
     except subprocess.CalledProcessError as failed:
         raise BenchFailed(f"the peers' environment could not be made: {failed}") from None
@@ -128,7 +129,8 @@ def measure_paperlog(
 def measure_peer(
     python: Path, peer: str, folder: Path, provider: Provider | None, chunks: Path
 ) -> dict[str, Any]:
-    argv = [python, ROOT / "bench/peers/run.py", peer, chunks, folder, provider.url if provider else "local"]
+    program = [str(python), str(ROOT / "bench/peers/run.py")]
+    argv = [*program, peer, str(chunks), str(folder), provider.url if provider else "local"]
     # Nothing is traced, and nothing asked, over a network that may not be there.
     env = {**os.environ, "LANGSMITH_TRACING": "false", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(

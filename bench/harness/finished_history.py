@@ -4,6 +4,7 @@ Short texts and small vectors, for what is measured is what a start does with ma
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -63,6 +64,8 @@ def write_history(kafka: Path, events_count: int) -> int:
 
 
 async def _write(bootstrap: str, chunks_count: int) -> None:
+    # Topics that were only just made have no leaders yet; aiokafka says so for each, and tries again.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings: dict[str, Any] = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap, "PAPERLOG_HTTP_PORT": 1}
     log = KafkaLog(ServiceSettings(**settings, PAPERLOG_DATA_DIR=Path()))
     table = topic_table()
@@ -132,9 +135,16 @@ class _Story:
         for at in range(documents):
             yield from self._document(head, revision, ids.document_id(project, f"sha256:{at}"))
         yield self._said(ImportSealed(**head, document_count=documents, chunk_count=_PER_IMPORT))
-        counts = {"document_count": documents, "chunk_count": _PER_IMPORT, "stored_count": _PER_IMPORT}
         completed = ImportCompleted(
-            **head, revision=revision, store_id=_STORE, digest="0", space=SPACE, project_name=name, **counts
+            **head,
+            revision=revision,
+            store_id=_STORE,
+            digest="0",
+            space=SPACE,
+            project_name=name,
+            document_count=documents,
+            chunk_count=_PER_IMPORT,
+            stored_count=_PER_IMPORT,
         )
         yield self._said(completed)
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -52,7 +53,7 @@ def _facts(space: str, chunk_count: int) -> Iterator[tuple[str, Message]]:
     words, weights = vocabulary()
     project, dims = project_id(PROJECT), parse_space(space).dims
     vectors = np.random.default_rng(chunk_count)
-    head = {
+    head: dict[str, Any] = {
         "occurred_at": datetime.now(UTC),
         "import_id": import_id_of(chunk_count),
         "project_id": project,
@@ -73,7 +74,7 @@ def _facts(space: str, chunk_count: int) -> Iterator[tuple[str, Message]]:
         for index in range(CHUNKS_PER_DOCUMENT):
             text = f"{number} {index} " + " ".join(rng.choices(words, cum_weights=weights, k=WORDS_PER_CHUNK))
             ids.append(chunk_id(document, "1", Part.FULL_TEXT, index, text))
-            body = {
+            body: dict[str, Any] = {
                 **head,
                 "chunk_id": ids[-1],
                 "document_id": document,
@@ -113,13 +114,14 @@ def import_id_of(chunk_count: int) -> ImportId:
 
 
 async def _send(producer: AIOKafkaProducer, record: NewRecord) -> "asyncio.Future[object]":
-    return await producer.send(
+    acknowledged: asyncio.Future[object] = await producer.send(
         record.topic,
         value=record.value,
         key=record.key,
         partition=record.partition,
         headers=list(record.headers),
     )
+    return acknowledged
 
 
 async def _write(bootstrap: str, space: str, chunk_count: int, folder: Path) -> None:

@@ -23,7 +23,8 @@ def read_collection(folder: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
             for record in records:
                 payload = dict(record.payload or {})
                 if "kind" in payload and payload["kind"] not in BOOKKEEPING:
-                    digest = hashlib.sha256(repr(sorted((record.vector or {}).items())).encode()).hexdigest()
+                    vectors = record.vector if isinstance(record.vector, dict) else {}
+                    digest = hashlib.sha256(repr(sorted(vectors.items())).encode()).hexdigest()
                     yield str(record.id), payload, digest
             if after is None:
                 return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.e2e.stack import until
-from tests.faults.auditor.reading import REPEATED
+from tests.faults.auditor.reading import REPEATED, Record, record_of
 from tests.faults.catalogue import fault
 from tests.faults.named_points import LAUNCHER
 from tests.faults.world import DONE, TERMINAL, World
@@ -221,7 +221,7 @@ def _letters(world: World) -> int:
     return sum(1 for topic in LETTERS for _ in _read(world, topic, 1, lambda: True))
 
 
-def _read(world: World, topic: str, partitions: int, is_over: Callable[[], bool]) -> Iterator[object]:
+def _read(world: World, topic: str, partitions: int, is_over: Callable[[], bool]) -> Iterator[Record]:
     """Records of a topic from its start, on and on until it is over and the end is reached."""
     consumer = Consumer(
         {
@@ -235,9 +235,9 @@ def _read(world: World, topic: str, partitions: int, is_over: Callable[[], bool]
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
         silent = 0
         while silent < 10 or not is_over():
-            messages = [one for one in consumer.consume(200, timeout=0.2) if not one.error()]
-            silent = 0 if messages else silent + 1
-            yield from messages
+            records = [one for each in consumer.consume(200, timeout=0.2) if (one := record_of(each))]
+            silent = 0 if records else silent + 1
+            yield from records
     finally:
         consumer.close()
 
@@ -313,22 +313,20 @@ def _lag(world: World) -> int:
 def _repeat(world: World, topic: str, is_over: threading.Event) -> None:
     """Byte for byte, headers too, into the same partition; a window of records is shuffled before it goes out again."""
     producer = Producer({"bootstrap.servers": world.stack.endpoints()["kafka"]})
-    window = []
+    window: list[Record] = []
 
     def out() -> None:
         world.chance.shuffle(window)
         for one in window:
-            headers = [*one.headers(), (REPEATED, b"1")]
-            producer.produce(
-                topic, key=one.key(), value=one.value(), headers=headers, partition=one.partition()
-            )
+            headers: list[tuple[str, str | bytes | None]] = [*one.headers, (REPEATED, b"1")]
+            producer.produce(topic, key=one.key, value=one.value, headers=headers, partition=one.partition)
             world.injected[topic] += 1
         producer.flush(20)
         window.clear()
 
-    for message in _read(world, topic, TOPICS[topic], is_over.is_set):
-        if REPEATED not in dict(message.headers() or []):  # type: ignore[attr-defined]  # confluent's Message has no types
-            window.append(message)
+    for record in _read(world, topic, TOPICS[topic], is_over.is_set):
+        if REPEATED not in dict(record.headers):
+            window.append(record)
         if len(window) >= 100:
             out()
     out()

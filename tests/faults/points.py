@@ -35,7 +35,7 @@ class Armed:
 
     def __init__(self, module: str) -> None:
         path = FOLDER / "plan.json"
-        plan = json.loads(path.read_text()) if path.exists() else {"times": {}, "seed": 0}
+        plan: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"times": {}, "seed": 0}
         mine = {point: times for point, times in plan["times"].items() if point in POINTS[module]}
         self._points = {point for point, times in mine.items() if times > len(_lines(point))}
         self._share = FIRED_SHARE[module]

@@ -63,7 +63,7 @@ def _check_open(world: World, import_id: str) -> None:
 
 def _owner(world: World) -> str:
     """Who has the store, as the kernel tells by the lock of its folder."""
-    names = {world.other_pid(STANDBY): STANDBY}
+    names: dict[int | None, str] = {world.other_pid(STANDBY): STANDBY}
     owners: list[str] = []
 
     def is_owned() -> bool:

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--embedding", required=True)
     told = parser.parse_args()
     # Who dies sixty times on purpose must not wait fifteen seconds for each return.
-    command.Supervisor = partial(Supervisor, policy=RestartPolicy(backoff_s_max=0.2))  # type: ignore[misc, assignment]
+    command.Supervisor = partial(Supervisor, policy=RestartPolicy(backoff_s_max=0.2))  # type: ignore[attr-defined, assignment]  # where `up` finds it
     return command.up(
         told.data, told.port, told.embedding, argv_of=lambda module: (sys.executable, POINTS, module)
     )

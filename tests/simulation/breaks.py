@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ import embedder.gate
 import embedder.worker
 import graph_writer.apply
 import graph_writer.core
+import ingest.core
 import ingest.folding
 import ingest.obeying
 import ingest.projection
@@ -30,6 +32,7 @@ import ingest.settling
 import ingest.term
 from embedder.index import Index
 from embedder.worker import Worker
+from eventlog.events import ChunkRejectionReason
 from graph_writer.core import Known, plan_settlements
 from graph_writer.publish import Publisher
 from graph_writer.stores.store import Point
@@ -82,7 +85,7 @@ def _no_catch_up(patch: pytest.MonkeyPatch) -> None:
 
 @a_break("a resume bills again what it asks for again")
 def _bill_on_resume(patch: pytest.MonkeyPatch) -> None:
-    real = embedder.worker.plan_batch
+    real = embedder.core.plan_batch
 
     def plan(chunks: Any, *, is_paid: Any, **asked: Any) -> Any:
         attempts = {one.embedding_key: one.attempt for one in chunks}
@@ -94,7 +97,7 @@ def _bill_on_resume(patch: pytest.MonkeyPatch) -> None:
 @a_break("a text that is refused takes its neighbours with it")
 def _refuse_all(patch: pytest.MonkeyPatch) -> None:
     async def divided(self: Any, texts: Any, is_wanted: Any) -> list[Any]:
-        reason = embedder.gate.ChunkRejectionReason.PROVIDER_REFUSED
+        reason = ChunkRejectionReason.PROVIDER_REFUSED
         return [embedder.gate.Refused(reason, "", 1) for _ in texts]
 
     patch.setattr(embedder.gate.Gate, "_divided", divided)
@@ -176,7 +179,7 @@ def _no_sweep(patch: pytest.MonkeyPatch) -> None:
 
 @a_break("a part is swept whether or not its new content may replace it")
 def _sweep_all(patch: pytest.MonkeyPatch) -> None:
-    settle = ingest.settling.settle_document
+    settle = ingest.core.settle_document
 
     def every_part(tally: Any, at: Any) -> Any:
         return replace(settle(tally, at), parts=tuple(tally.parts))
@@ -232,8 +235,13 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
                 with own_id():
                     return await self._term.__aenter__()
 
-            async def __aexit__(self, *error: object) -> Any:
-                return await self._term.__aexit__(*error)
+            async def __aexit__(
+                self,
+                kind: type[BaseException] | None,
+                error: BaseException | None,
+                where: TracebackType | None,
+            ) -> Any:
+                return await self._term.__aexit__(kind, error, where)
 
         return Opened()
 
@@ -280,7 +288,7 @@ def _progress_falls(patch: pytest.MonkeyPatch) -> None:
 
 @a_break("a request that comes twice is carried out twice")
 def _request_twice(patch: pytest.MonkeyPatch) -> None:
-    real = ingest.obeying.decide
+    real = ingest.core.decide
 
     def decide(command: Any, known: Any, **rest: Any) -> Any:
         is_request = type(command).__name__ == "RequestImport"

@@ -197,7 +197,7 @@ class ProcessLog(MemoryLog):
         self._check()
         inner = await super().reader(starts)
         is_fold = {at.topic for at in starts} == {IMPORTS}
-        return _LateReader(inner, self._behind_s) if is_fold else inner  # type: ignore[return-value]  # by name
+        return _LateReader(inner, self._behind_s) if is_fold else inner
 
     async def group(self, group: str, topic: str, *, assigned: Assigned, revoked: Assigned) -> GroupReader:
         self._check()

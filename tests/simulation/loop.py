@@ -81,7 +81,7 @@ class _Ready:
         process = processes[0] if len(processes) == 1 else self._chance.choice(processes)
         handle = self._queues[process].popleft()
         self._count -= 1
-        if process is None or handle._cancelled:  # type: ignore[attr-defined]  # as above
+        if process is None or handle.cancelled():
             return handle
         if not (process.is_stopped or process.is_dead):
             process.steps += 1
@@ -109,7 +109,7 @@ class _Nothing:
     _cancelled = True
 
 
-_NOTHING: Any = _Nothing()
+_NOTHING: asyncio.Handle = _Nothing()  # type: ignore[assignment]  # the loop looks at nothing else of what is cancelled
 
 
 class SimulatedLoop(VirtualLoop):
@@ -130,7 +130,9 @@ class SimulatedLoop(VirtualLoop):
         future.number = self.next_number()
         return future
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]  # typeshed ties the types of arguments to those of the function
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> Any:
         future = self.create_future()
         try:
             future.set_result(func(*args))
@@ -138,7 +140,7 @@ class SimulatedLoop(VirtualLoop):
             future.set_exception(error)
         return future
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]  # as above
         pass  # Processes here have no signals of their own.
 
     def stop_process(self, process: Process) -> None:

@@ -144,8 +144,12 @@ class DiskStore:
     ) -> list[Hit]:
         """By every point; nobody searches in a simulation, but whoever passes for a store can."""
         points = [one for one in self._opened[collection].values() if _fits(one, where)]
-        scored = [(_score(one, query, self._opened[collection].values()), one) for one in points]
-        best = sorted((one for one in scored if one[0] is not None), key=lambda one: -one[0])[:limit]
+        scored = [
+            (score, one)
+            for one in points
+            if (score := _score(one, query, self._opened[collection].values())) is not None
+        ]
+        best = sorted(scored, key=lambda one: -one[0])[:limit]
         return [Hit(id=one.id, score=score, payload=_part(one, fields, False).payload) for score, one in best]
 
     async def count(self, collection: str) -> int:

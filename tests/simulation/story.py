@@ -8,6 +8,7 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from eventlog import ids
@@ -82,7 +83,7 @@ class Content:
             ]
             chunks += of_part
             parts.append(DocumentPart(part=part, chunk_ids=tuple(one.chunk_id for one in of_part)))
-        facts = dict.fromkeys(SpooledDocument.__slots__, ()) | dict.fromkeys(_TEXTS, "")
+        facts: dict[str, Any] = {**dict.fromkeys(SpooledDocument.__slots__, ()), **dict.fromkeys(_TEXTS, "")}
         facts |= {
             "document_id": document,
             "parts": tuple(parts),
@@ -95,7 +96,7 @@ class Content:
                 for one in self.concepts
             ),
         }
-        return SpooledDocument(**facts), chunks  # type: ignore[arg-type]  # by name
+        return SpooledDocument(**facts), chunks
 
 
 _TEXTS = (

@@ -30,31 +30,31 @@ def verdicts(processes: Pool) -> list[Verdict]:
 
 
 @pytest.mark.timeout(600)
-def test_whatever_happens_nothing_is_lost_paid_twice_or_said_too_early(verdicts: list[Verdict]):
+def test_whatever_happens_nothing_is_lost_paid_twice_or_said_too_early(verdicts: list[Verdict]) -> None:
     failed = [one for one in verdicts if one.violations]
     assert not failed, f"{len(failed)} of {SEEDS} seeds, the first:\n{failed[0]}"
 
 
-def test_every_kind_of_fault_came_and_completions_were_looked_at(verdicts: list[Verdict]):
+def test_every_kind_of_fault_came_and_completions_were_looked_at(verdicts: list[Verdict]) -> None:
     injected = sum((one.injected for one in verdicts), Counter[str]())
     assert set(injected) == set(KINDS)
     checked = sum(one.completions_checked for one in verdicts)
     assert checked > 50 * sum(one.completions_excused for one in verdicts)
 
 
-def test_the_same_seed_is_the_same_run_in_every_process(processes: Pool, verdicts: list[Verdict]):
+def test_the_same_seed_is_the_same_run_in_every_process(processes: Pool, verdicts: list[Verdict]) -> None:
     """Also where strings have other hashes and objects other addresses."""
     for seed in (0, 7, 8):
         assert run_seed(seed).trace == verdicts[seed].trace
 
 
-def test_a_fault_more_is_another_run(verdicts: list[Verdict]):
+def test_a_fault_more_is_another_run(verdicts: list[Verdict]) -> None:
     more = run_seed(3, [*verdicts[3].faults, Fault(kind="kill", who="ingest-a", at=5)])
     assert more.trace != verdicts[3].trace
     assert not more.violations
 
 
-def test_the_workers_of_a_killed_run_die_with_it():
+def test_the_workers_of_a_killed_run_die_with_it() -> None:
     program = """
 import os, time
 from tests.simulation.seeds import pool

@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -41,28 +42,51 @@ _DROPPED = {"text": ("ChunkEmbedded",)}
 """Not needed twice: ten thousand texts stand in `chunks` already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message that is no error, as the broker has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def record_of(message: Message) -> Record | None:
+    """None where it is an error."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    if message.error() or topic is None or partition is None or offset is None:
+        return None
+    pairs = message.headers()
+    assert not isinstance(pairs, dict), "what was consumed has them in order"
+    headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs or []]
+    return Record(topic, partition, offset, message.key(), message.value(), headers)
+
+
 class Reader:
     """Decodes values; one schema id belongs to one type, and the other way round."""
 
     def __init__(self) -> None:
-        self._schemas = {}
+        self._schemas: dict[str, Any] = {}
         for path in sorted(SCHEMAS.glob("*.avsc")):
             schema = json.loads(path.read_text())
             self._schemas[schema["name"]] = fastavro.parse_schema(schema)
         self._ids: dict[bytes, str] = {}
 
-    def fact(self, message: Message) -> Fact | None:
+    def fact(self, record: Record) -> Fact | None:
         """None where the record is not one of ours."""
-        headers = dict(message.headers() or [])
+        headers = dict(record.headers)
         type_ = (headers.get("ce_type") or b"").decode(errors="replace").removeprefix("paperlog.")
-        value = message.value()
+        value = record.value
         if type_ not in self._schemas or value is None or value[:1] != b"\x00":
             return None
         if self._ids.setdefault(value[1:FRAME_BYTES], type_) != type_:
             return None
         stream = io.BytesIO(value[FRAME_BYTES:])
         try:
-            body = fastavro.schemaless_reader(stream, self._schemas[type_], None)
+            body: Any = fastavro.schemaless_reader(stream, self._schemas[type_], None)
         except Exception:  # noqa: BLE001 - fastavro raises whatever the bytes lead it to
             return None
         if stream.read(1):
@@ -71,9 +95,9 @@ class Reader:
             if type_ in types:
                 del body[name]
         return Fact(
-            topic=message.topic(),
-            partition=message.partition(),
-            offset=message.offset(),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
             type=type_,
             id=(headers.get("ce_id") or b"").decode(errors="replace"),
             content=_content(value[FRAME_BYTES:]),
@@ -103,20 +127,21 @@ def _plain(value: Any) -> Any:
 
 def read_log(bootstrap: str, evidence: Evidence) -> None:
     """A key may stand nowhere in the log either; a document's text may, in values."""
-    reader, words, keys = Reader(), [], [one.encode() for one in evidence.secrets if one.startswith("sk-")]
-    for message in _messages(bootstrap):
-        raw = [message.value() or b"", *(value or b"" for _, value in message.headers() or [])]
+    reader, words = Reader(), list[str]()
+    keys = [one.encode() for one in evidence.secrets if one.startswith("sk-")]
+    for record in _records(bootstrap):
+        raw = [record.value or b"", *(value or b"" for _, value in record.headers)]
         if any(key in each for key in keys for each in raw):
-            evidence.words[f"{message.topic()}[{message.partition()}]@{message.offset()}"] = " ".join(
+            evidence.words[f"{record.topic}[{record.partition}]@{record.offset}"] = " ".join(
                 each.decode(errors="replace") for each in raw
             )
-        if message.topic().endswith("-dlq"):
-            evidence.dead_letters.append(_dead_letter(message))
-            words += [f"{name}={_text(value)}" for name, value in message.headers() or []]
+        if record.topic.endswith("-dlq"):
+            evidence.dead_letters.append(_dead_letter(record))
+            words += [f"{name}={_text(value)}" for name, value in record.headers]
             continue
-        fact = reader.fact(message)
+        fact = reader.fact(record)
         if fact is None:
-            evidence.unreadable.append((message.topic(), message.partition(), message.offset()))
+            evidence.unreadable.append((record.topic, record.partition, record.offset))
         else:
             evidence.facts.append(fact)
     evidence.words["headers of dead letters"] = "\n".join(words)
@@ -126,10 +151,10 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
 
 
-def _dead_letter(message: Message) -> DeadLetter:
-    headers = {name: _text(value) for name, value in message.headers() or []}
+def _dead_letter(record: Record) -> DeadLetter:
+    headers = {name: _text(value) for name, value in record.headers}
     return DeadLetter(
-        topic=message.topic(),
+        topic=record.topic,
         source=(headers["dlq_topic"], int(headers["dlq_partition"]), int(headers["dlq_offset"])),
         reason=headers["dlq_reason"],
         chunk_id=headers.get("paperlog_chunk", ""),
@@ -137,7 +162,7 @@ def _dead_letter(message: Message) -> DeadLetter:
     )
 
 
-def _messages(bootstrap: str) -> Iterator[Message]:
+def _records(bootstrap: str) -> Iterator[Record]:
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -162,10 +187,10 @@ def _messages(bootstrap: str) -> Iterator[Message]:
             silent = 0 if batch else silent + 1
             assert silent < SILENT_MAX, f"the broker does not answer for {left} partitions"
             for message in batch:
-                if message.error():
+                if (record := record_of(message)) is None:
                     left -= 1
                 else:
-                    yield message
+                    yield record
     finally:
         consumer.close()
 
@@ -188,7 +213,7 @@ def _collection(folder: Path) -> Iterator[tuple[str, Point]]:
             request = edge.ScrollRequest(offset=after, limit=PAGE, with_payload=True, with_vector=True)
             records, after = shard.scroll(request)
             for record in records:
-                dense = (record.vector or {}).get("dense")
+                dense = record.vector.get("dense") if isinstance(record.vector, dict) else None
                 vector = b"" if dense is None else np.asarray(dense, "<f4").tobytes()
                 yield str(record.id), Point(payload=dict(record.payload or {}), vector=vector)
             if after is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from confluent_kafka import Consumer, TopicPartition
-from tests.faults.auditor.reading import Reader
+from tests.faults.auditor.reading import Reader, record_of
 
 LOOK_EVERY_S = 0.4
 ASKED_S_MAX = 90.0
@@ -148,10 +148,11 @@ def watch_completions(stack: Stack, out: Out) -> None:
             consumer.assign([TopicPartition("imports", 0, offset)])
             while stack.endpoints().get("kafka") in (bootstrap, None):
                 message = consumer.poll(LOOK_EVERY_S)
-                if message is None or message.error():
+                record = None if message is None else record_of(message)
+                if record is None:
                     continue
-                offset = message.offset() + 1
-                fact = reader.fact(message)
+                offset = record.offset + 1
+                fact = reader.fact(record)
                 if fact is not None and fact.type == "ImportCompleted":
                     out.say("counted", _count(stack, fact.body))
         finally:

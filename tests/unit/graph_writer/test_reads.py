@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from graph_writer.graph_read import CONCEPTS_PER_DOCUMENT_MAX
 from graph_writer.health import Health
 from graph_writer.opened import GRAPH, collection_of
 from graph_writer.reads import BODY_BYTES_MAX, Reads
+from graph_writer.search import Search
 from graph_writer.stores.store import Point
 
 COLLECTION = collection_of(SPACE).name
@@ -159,6 +161,11 @@ async def test_a_space_without_a_collection_has_nothing_to_find(client: TestClie
         {"document_ids": [str(PROJECT)] * 1_001},
         {"document_ids": None},
         {"space": None},
+        {"space": 5},
+        {"project_id": 5},
+        {"document_ids": [5]},
+        {"limit": math.inf},
+        {"text": "\ud800"},
     ],
 )
 async def test_a_wrong_question_is_told_what_is_wrong(client: TestClient[Any, Any], wrong: dict[str, Any]):
@@ -168,7 +175,7 @@ async def test_a_wrong_question_is_told_what_is_wrong(client: TestClient[Any, An
     assert (await answer.json())["code"] == "request_invalid"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"text": "x"}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"text": "x"}', b"[" * 100_000])
 async def test_a_body_that_is_no_question_is_refused(client: TestClient[Any, Any], body: bytes):
     answer = await client.post("/search", data=body)
     assert answer.status == 400
@@ -445,6 +452,34 @@ async def test_verification_of_history_that_retention_took_is_a_conflict(
     }
     answer = await client.post("/verify", json=body)
     assert (answer.status, (await answer.json())["code"]) == (409, "history_gone")
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        5,
+        ["x"],
+        [{"document_id": 5, "revision": 1, "chunks": []}],
+        [{"document_id": str(document("origin")), "revision": math.inf, "chunks": []}],
+        [{"document_id": str(document("origin")), "revision": 1, "chunks": [{"chunk_id": "x"}]}],
+    ],
+)
+async def test_a_page_that_is_none_is_refused(client: TestClient[Any, Any], documents: Any):
+    answer = await client.post("/verify", json={"space": SPACE, "documents": documents})
+    assert (answer.status, (await answer.json())["code"]) == (400, "request_invalid")
+
+
+async def test_an_error_of_ours_is_not_told_as_the_sender_s(
+    client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """A store whose points lack what they must have, for instance."""
+
+    async def broken(*_: Any) -> None:
+        raise KeyError("kind")
+
+    monkeypatch.setattr(Search, "search", broken)
+    answer = await client.post("/search", json={"space": SPACE, "text": "finch"})
+    assert answer.status == 500
 
 
 async def test_a_page_has_a_limit(client: TestClient[Any, Any]):

@@ -28,7 +28,8 @@ that, reads answer 503 `{"code": "not_ready", "reasons": [...]}`. `document_id`,
 """
 
 import base64
-import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -148,13 +149,17 @@ class Reads:
 
     async def _search(self, request: web.Request) -> web.Response:
         parts = self._ready()
-        return web.json_response(await parts.search.search(_question(await _body(request))))
+        with _understanding():
+            question = _question(await _body(request))
+        return web.json_response(await parts.search.search(question))
 
     async def _verify(self, request: web.Request) -> web.Response:
         parts = self._ready()
-        body = await _body(request)
-        documents = [_document(one) for one in _list(body, "documents", VERIFY_DOCUMENTS_MAX)]
-        report = await parts.verify.verify(str(body["space"]), documents)
+        with _understanding():
+            body = await _body(request)
+            space = str(parse_space(body["space"]))
+            documents = [_document(one) for one in _list(body, "documents", VERIFY_DOCUMENTS_MAX)]
+        report = await parts.verify.verify(space, documents)
         return web.json_response(
             {
                 "checked_count": report.checked_count,
@@ -166,8 +171,9 @@ class Reads:
 
     async def _graph(self, request: web.Request) -> web.StreamResponse:
         parts = self._ready()
-        project = UUID(request.match_info["project_id"])
-        limit = min(max(1, int(request.query.get("limit", NODES_DEFAULT))), NODES_MAX)
+        with _understanding():
+            project = UUID(request.match_info["project_id"])
+            limit = min(max(1, int(request.query.get("limit", NODES_DEFAULT))), NODES_MAX)
         response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
         await response.prepare(request)
         async for piece in GraphRead(parts.opened.store, project, nodes_max=limit).parts():
@@ -199,12 +205,19 @@ def _problem(
     return kind(text=web.json_response(body).text, content_type="application/json")
 
 
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Around the reading of a request: what goes wrong in there is its sender's error, and anywhere else ours."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise _problem(web.HTTPBadRequest, "request_invalid", f"{type(error).__name__}: {error}") from None
+
+
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
-    except (KeyError, ValueError, TypeError, binascii.Error) as error:
-        raise _problem(web.HTTPBadRequest, "request_invalid", f"{type(error).__name__}: {error}") from None
     except RecordGone as error:
         raise _problem(web.HTTPConflict, "history_gone", str(error)) from None
     except TransientFailure as error:
@@ -239,6 +252,7 @@ def _question(body: dict[str, Any]) -> Question:
     text = body["text"]
     if not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX:
         raise ValueError(f"text must be a string of at most {TEXT_LENGTH_MAX} characters")
+    text.encode()  # half a surrogate pair is refused
     documents = _list({"document_ids": [], **body}, "document_ids", DOCUMENTS_MAX)
     question = Question(
         space=str(body["space"]),

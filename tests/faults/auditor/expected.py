@@ -61,7 +61,7 @@ class Expected:
     extracted: dict[str, dict[int, Body]] = field(default_factory=lambda: defaultdict(dict))
     """By chunk and revision."""
     arrived: dict[str, Fact] = field(default_factory=dict)
-    """By chunk: the record of the highest (revision, attempt), `ChunkEmbedded` or `ChunkRejected`."""
+    """By chunk: the record of the highest (revision, attempt), `ChunkEmbedded` or else `ChunkRejected`."""
     dead: set[str] = field(default_factory=set)
     concepts: set[str] = field(default_factory=set)
 
@@ -150,9 +150,13 @@ def _fold_chunks(evidence: Evidence, out: Expected) -> None:
             out.extracted[body["chunk_id"]][body["revision"]] = body
         elif fact.type in ("ChunkEmbedded", "ChunkRejected"):
             there = out.arrived.get(body["chunk_id"])
-            if there is None or _order(body) >= _order(there.body):
+            is_embedded = fact.type == "ChunkEmbedded"
+            if there is None or (*_order(body), is_embedded) >= (
+                *_order(there.body),
+                there.type == "ChunkEmbedded",
+            ):
                 out.arrived[body["chunk_id"]] = fact
-            if body.get("concept_id") and fact.type == "ChunkEmbedded":
+            if body.get("concept_id") and is_embedded:
                 out.concepts.add(body["concept_id"])
     out.dead = {one.chunk_id for one in evidence.dead_letters if one.chunk_id}
 

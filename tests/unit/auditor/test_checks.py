@@ -217,3 +217,18 @@ def test_what_the_run_itself_has_said_again_breaks_nothing():
     at = facts.index(completed)
     evidence.facts = [*facts[:at], repeats[0], completed, repeats[1], *facts[at + 1 :]]
     assert [one.broken for one in judge(evidence)] == [[]] * 12
+
+
+def test_a_rejection_behind_a_vector_of_its_attempt_changes_nothing():
+    """A former owner's; one of a later attempt would."""
+    evidence = sound()
+    embedded = next(one for one in evidence.facts if one.type == "ChunkEmbedded")
+    for attempt, is_sound in ((1, True), (2, False)):
+        body = {name: value for name, value in embedded.body.items() if name != "vector"} | {
+            "attempt": attempt
+        }
+        late = dataclasses.replace(
+            embedded, type="ChunkRejected", id="late", content=b"late", body=body, offset=99
+        )
+        said = dataclasses.replace(evidence, facts=[*evidence.facts, late])
+        assert ([one.broken for one in judge(said)] == [[]] * 12) is is_sound

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -20,6 +21,10 @@ def arrival(content: Content, index: int, *, offset: int = 0) -> Arrival:
 
 def rejection(content: Content, index: int) -> Arrival:
     return core.arrival_of_rejected(content.rejected(index), 7, 0)
+
+
+def dead_letter(content: Content, index: int) -> Arrival:
+    return core.arrival_of_dead_letter(content.rejected(index), 7, 3, "x")
 
 
 def outcomes(plan: Plan) -> list[ChunkOutcome]:
@@ -206,11 +211,31 @@ def test_a_dead_letter_of_a_newer_revision_leaves_an_older_one_s_concept_alone(i
     assert outcomes(plan)[-1] is ChunkOutcome.DEAD_LETTERED
 
 
-def test_a_dead_letter_of_the_same_revision_takes_its_concept_away():
-    plan = plan_upserts(
-        [arrival(PAPER, CONCEPT), core.arrival_of_dead_letter(PAPER.rejected(CONCEPT), 7, 3, "x")], Known()
-    )
+def test_a_dead_letter_of_a_later_attempt_takes_its_concept_away():
+    lost = dead_letter(PAPER.at(5, attempt=2), CONCEPT)
+    plan = plan_upserts([arrival(PAPER.at(5), CONCEPT), lost], Known())
     assert [one.payload["kind"] for one in plan.markers] == [core.REJECTED_KIND]
+    assert outcomes(plan) == [ChunkOutcome.STORED, ChunkOutcome.DEAD_LETTERED]
+
+
+@pytest.mark.parametrize("index", [ONE, CONCEPT])
+@pytest.mark.parametrize("late", [rejection, dead_letter])
+def test_what_is_stored_stays_whatever_comes_behind_it_in_its_attempt(
+    index: int, late: Callable[[Content, int], Arrival]
+):
+    """A completion may have counted it; a repeat that cannot be read says nothing of it, nor does a former owner."""
+    content = PAPER.at(5)
+    chunk = known(content, index)
+    concept = known(content, markers=(index,))
+    there = replace(concept, concepts=frozenset(concept.markers)) if index == CONCEPT else chunk
+    for arrivals, found in (
+        ([arrival(content, index), late(content, index)], Known()),
+        ([late(content, index)], there),
+    ):
+        plan = plan_upserts(arrivals, found)
+        assert plan.deletes == ()
+        assert core.REJECTED_KIND not in [one.payload["kind"] for one in plan.markers]
+        assert set(outcomes(plan)) <= {ChunkOutcome.STORED}, "and that is said once"
 
 
 def test_settlements_of_an_earlier_attempt_are_said_first():

@@ -275,7 +275,8 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     """What to write for these chunks, in their order, and how each settles.
 
     A rejection takes a vector of its own revision away, never one of an older: only the sweep of a revision that
-    has something better does that.
+    has something better does that. Nor one of its own attempt: that has settled as stored, perhaps in a completion that
+    counts it, and what comes after it is a repeat that cannot be read, or the verdict of a former owner.
     """
     points: list[tuple[str, Draft]] = []
     deletes: list[tuple[str, UUID, Order]] = []
@@ -304,6 +305,9 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
         if arrival.embedded is None or arrival.outcome is not ChunkOutcome.STORED:
+            has_concept = marked == arrival.order and arrival.marker_id in concepts
+            if here == arrival.order or has_concept:
+                continue
             settled.append(_settle(arrival, arrival.outcome))
             if marked is not None and marked[0] < arrival.revision and arrival.marker_id in concepts:
                 continue

@@ -11,7 +11,6 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,8 @@ class Running:
     writer: Writer | None = None
     projection: Projection | None = None
     index: Index | None = None
+    back_at_s: float | None = None
+    """When it went on after it had been expelled; null again when it knows."""
 
 
 @dataclass
@@ -193,6 +194,7 @@ class World:
         if running.index is not None:
             running.index._db.close()  # the kernel takes a dead process's locks away
         if process.name in EMBEDDERS:
+            self._held(running)
             self.checker.lost_with(running.life)
         if process.name == WRITER:
             self.disk.power_off()
@@ -217,8 +219,8 @@ class World:
             missing.cancel()  # or it would take the next stop for this one, whose end knows nothing of an expulsion
             self.say(f"goes on {process.name}")
             if expelled:
-                held = partial(self.checker.lost_with, running.life, paid_since_s=self.loop.time())
-                self.loop.call_later(KNOWS_AFTER_S, held)
+                running.back_at_s = self.loop.time()
+                self.loop.call_later(KNOWS_AFTER_S, self._held, running)
                 self._knows_at_s = self.loop.time() + KNOWS_AFTER_S
             for group, member in expelled:
                 group.rejoin(member)
@@ -227,6 +229,12 @@ class World:
         own = contextvars.Context()
         missing = self.loop.call_later(SESSION_TIMEOUT_S, expel, context=own)
         self.loop.call_later(seconds, go_on, context=own)
+
+    def _held(self, running: Running) -> None:
+        """Who was expelled has paid what it held; by now it knows, or has died before it could."""
+        if running.back_at_s is not None:
+            self.checker.lost_with(running.life, paid_since_s=running.back_at_s)
+            running.back_at_s = None
 
     def _seen(self, record: Record) -> None:
         event = self.checker.saw_fact(record)

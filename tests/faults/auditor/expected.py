@@ -61,7 +61,7 @@ class Expected:
     extracted: dict[str, dict[int, Body]] = field(default_factory=lambda: defaultdict(dict))
     """By chunk and revision."""
     arrived: dict[str, Fact] = field(default_factory=dict)
-    """By chunk: the record of the highest (revision, attempt), `ChunkEmbedded` or else `ChunkRejected`."""
+    """By chunk: of the records of the highest (revision, attempt) the first `ChunkEmbedded`, or else the last `ChunkRejected`."""
     dead: set[str] = field(default_factory=set)
     concepts: set[str] = field(default_factory=set)
 
@@ -151,10 +151,10 @@ def _fold_chunks(evidence: Evidence, out: Expected) -> None:
         elif fact.type in ("ChunkEmbedded", "ChunkRejected"):
             there = out.arrived.get(body["chunk_id"])
             is_embedded = fact.type == "ChunkEmbedded"
-            if there is None or (*_order(body), is_embedded) >= (
-                *_order(there.body),
-                there.type == "ChunkEmbedded",
-            ):
+            is_first = (
+                there is not None and there.type == "ChunkEmbedded" and _order(body) == _order(there.body)
+            )
+            if there is None or (_order(body) >= _order(there.body) and not is_first):
                 out.arrived[body["chunk_id"]] = fact
             if body.get("concept_id") and is_embedded:
                 out.concepts.add(body["concept_id"])

@@ -73,10 +73,29 @@ def test_what_is_below_what_stands_under_its_id_is_not_written_and_is_superseded
         assert outcomes(plan) == [ChunkOutcome.SUPERSEDED]
 
 
-def test_the_same_chunk_again_is_written_again_and_stored():
+@pytest.mark.parametrize("is_same_batch", [True, False])
+def test_within_one_attempt_the_first_vector_stands_and_is_what_every_settlement_says(is_same_batch: bool):
+    """A former owner may have paid the text again, and not every vendor gives the same vector twice."""
+    first = arrival(PAPER.at(5), ONE)
+    assert first.embedded is not None
+    second = replace(first, embedded=replace(first.embedded, vector=vector_of("two")), offset=9)
+    alone = plan_upserts([first], Known())
+    if is_same_batch:
+        plan = plan_upserts([first, second], Known())
+        assert plan.points == alone.points
+    else:
+        hash_ = alone.points[0][1].payload["content_hash"]
+        found = replace(known(PAPER.at(5), ONE), hashes={PAPER.chunk_id(ONE): hash_})
+        plan = plan_upserts([second], found)
+        assert plan.points == ()
+    assert plan.settled[-1].chunk.offset == 9
+    assert {one.chunk.content_hash for one in plan.settled} == {alone.settled[0].chunk.content_hash}
+    assert set(outcomes(plan)) == {ChunkOutcome.STORED}
+
+
+def test_a_point_that_has_lost_its_hash_is_written_again():
     plan = plan_upserts([arrival(PAPER.at(5), ONE)], known(PAPER.at(5), ONE))
     assert len(plan.points) == 1
-    assert outcomes(plan) == [ChunkOutcome.STORED]
 
 
 def test_below_the_mark_nothing_is_written_and_what_an_earlier_try_left_is_deleted():
@@ -180,7 +199,7 @@ def test_a_concept_is_one_point_for_its_project_whatever_document_names_it():
 def test_a_concept_that_is_there_is_not_written_again_and_still_settles():
     first = plan_upserts([arrival(PAPER, CONCEPT)], Known())
     hash_ = first.points[0][1].payload["content_hash"]
-    there = Known(shared={ids.concept_id(PROJECT, "Finch"): hash_})
+    there = Known(hashes={ids.concept_id(PROJECT, "Finch"): hash_})
     plan = plan_upserts([arrival(replace(PAPER, name="voyage"), CONCEPT)], there)
     assert plan.points == ()
     assert outcomes(plan) == [ChunkOutcome.STORED]

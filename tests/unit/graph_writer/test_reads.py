@@ -15,7 +15,7 @@ from tests.unit.graph_writer.world import Process, World
 
 from eventlog import ids
 from eventlog.events import ChunkOutcome, ChunksSettled, Creator
-from graph_writer.core import marker_id
+from graph_writer.core import content_hash, marker_id
 from graph_writer.graph_read import CONCEPTS_PER_DOCUMENT_MAX
 from graph_writer.health import Health
 from graph_writer.opened import GRAPH, collection_of
@@ -375,8 +375,11 @@ async def test_what_was_settled_with_another_hash_is_different(
     client: TestClient[Any, Any], world: World, process: Process, library: dict[str, Content]
 ):
     origin = library["origin"]
-    await world.embed(origin.embedded(4, vector=vector_of("another model's mood")))
-    await process.take_all()  # written, and never said
+    found = await process.store.get(COLLECTION, [origin.chunk_id(4)], with_vector=True)
+    point = found[origin.chunk_id(4)]
+    mood = vector_of("another model's mood")
+    other = point.payload | {"content_hash": content_hash(mood, point.payload)}
+    await process.store.upsert(COLLECTION, [replace(point, payload=other, vector=mood)])
     found = await verify(client, world, origin)
     assert ids_of(found["different"]) == [("chunk", str(origin.chunk_id(4)))]
 

@@ -178,7 +178,7 @@ class Applier:
             GRAPH.name, papers | markers, fields=("marks", "revision", "attempt", "kind")
         )
         points: dict[UUID, Order] = {}
-        shared: dict[UUID, str] = {}
+        hashes: dict[UUID, str] = {}
         by_space: dict[str, set[UUID]] = {}
         for one in arrivals:
             by_space.setdefault(one.space, set()).add(one.point_id)
@@ -187,15 +187,15 @@ class Applier:
             name = self._opened.name_of(space)
             found = {} if name is None else await self._store.get(name, ids, fields=fields)
             for id_, point in found.items():
+                if "content_hash" in point.payload:
+                    hashes[id_] = point.payload["content_hash"]
                 if "revision" in point.payload:
                     points[id_] = _order(point)
-                else:
-                    shared[id_] = point.payload["content_hash"]
         return Known(
             marks={DocumentId(id_): core.read_marks(nodes[id_].payload) for id_ in papers & nodes.keys()},
             points=points,
             markers={id_: _order(nodes[id_]) for id_ in markers & nodes.keys()},
-            shared=shared,
+            hashes=hashes,
             concepts=frozenset(
                 id_ for id_ in markers & nodes.keys() if nodes[id_].payload["kind"] == core.CONCEPT_CHUNK_KIND
             ),

@@ -109,7 +109,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the store holds about the chunks in hand: orders by point id and by marker id, hashes of shared points.
+    """What the store holds about the chunks in hand: orders by point id and by marker id, hashes of points.
 
     `concepts` are the markers among them that say that a concept is there.
     """
@@ -117,7 +117,7 @@ class Known:
     marks: Mapping[DocumentId, Marks] = field(default_factory=dict)
     points: Mapping[UUID, Order] = field(default_factory=dict)
     markers: Mapping[UUID, Order] = field(default_factory=dict)
-    shared: Mapping[UUID, str] = field(default_factory=dict)
+    hashes: Mapping[UUID, str] = field(default_factory=dict)
     concepts: frozenset[UUID] = frozenset()
 
 
@@ -275,8 +275,8 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     """What to write for these chunks, in their order, and how each settles.
 
     A rejection takes a vector of its own revision away, never one of an older: only the sweep of a revision that
-    has something better does that. Nor one of its own attempt: that has settled as stored, perhaps in a completion that
-    counts it, and what comes after it is a repeat that cannot be read, or the verdict of a former owner.
+    has something better does that. Within one attempt the first vector stands, for it has settled, perhaps in a completion
+    that counts it: what comes behind it is a repeat, or what a former owner says late.
     """
     points: list[tuple[str, Draft]] = []
     deletes: list[tuple[str, UUID, Order]] = []
@@ -285,7 +285,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     settled: list[Settlement] = []
     at_point = dict(known.points)
     at_marker = dict(known.markers)
-    shared = dict(known.shared)
+    hashes = dict(known.hashes)
     concepts = set(known.concepts)
 
     for arrival in arrivals:
@@ -330,14 +330,16 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             markers.append(_marker(arrival, CONCEPT_CHUNK_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
             concepts.add(arrival.marker_id)
-            is_new = shared.get(arrival.point_id) != hash_
-            shared[arrival.point_id] = hash_
+            is_new = hashes.get(arrival.point_id) != hash_
         else:
-            is_new = True
+            is_new = here != arrival.order or arrival.point_id not in hashes
+            if not is_new:
+                hash_ = hashes[arrival.point_id]
             at_point[arrival.point_id] = arrival.order
             if marked is not None:
                 marker_deletes.append((arrival.marker_id, marked))
                 del at_marker[arrival.marker_id]
+        hashes[arrival.point_id] = hash_
         if is_new:
             draft = Draft(
                 id=arrival.point_id,

@@ -172,6 +172,16 @@ def _no_marks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(graph_writer.core, "plan_upserts", plan)
 
 
+@a_break("within one attempt the last vector stands")
+def _last_vector(patch: pytest.MonkeyPatch) -> None:
+    real = graph_writer.core.plan_upserts
+
+    def plan(arrivals: Any, known: Known) -> Any:
+        return real(arrivals, replace(known, hashes={}))
+
+    patch.setattr(graph_writer.core, "plan_upserts", plan)
+
+
 @a_break("a sweep leaves what is older")
 def _no_sweep(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(graph_writer.core, "plan_sweep", lambda *_, **__: [])

@@ -34,7 +34,7 @@ EXPECTED_CRASHES = {
     "ingest": {"Fenced"},
     "embedder": set[str](),
 }
-_NOT_CONTENT = {"revision", "attempt", "marks"}
+_NOT_CONTENT = {"revision", "attempt", "marks", "content_hash"}
 _BOOKS = {"position", "settings", "store", "collection", "dead_letters"}
 _SHARED = {"Author", "Concept", "concept"}
 Points = dict[str, dict[str, tuple[Any, ...]]]
@@ -75,6 +75,8 @@ class Seen:
     failed_count: int = 0
     """Of its chunks, those that failed though their text is good: a resume drives them again."""
     completions: Counter[int] = field(default_factory=Counter)
+    completed: Mapping[str, Any] | None = None
+    """Its `ImportCompleted`, until it is resumed."""
 
 
 class Checker:
@@ -184,7 +186,7 @@ class Checker:
             case "ImportCancelled" | "ImportFailed" if seen is not None:
                 seen.state = "cancelled" if name == "ImportCancelled" else "failed"
             case "ImportResumed" if seen is not None:
-                seen.attempt, seen.state = fields["attempt"], "open"
+                seen.attempt, seen.state, seen.completed = fields["attempt"], "open", None
             case "ImportCompleted" if seen is not None:
                 self._completed(seen, fields, since_opened_ms=record.timestamp_ms - self._opened_ms)
         who = str(fields.get("import_id", ""))[:8]
@@ -234,6 +236,21 @@ class Checker:
                 f"P2: {fields['import_id']} counts {fields['stored_count']} as stored; {len(present)} are there, "
                 f"missing {[one.text for one in missing]}"
             )
+        seen.completed = fields
+        self._check_digest(seen)
+
+    def _check_digest(self, seen: Seen) -> None:
+        """Where the store holds what this import has brought, and nothing that a newer one has put in its place."""
+        if seen.completed is None:
+            return
+        hashes = self._hashes(seen.revision)
+        listed = self._lists[seen.completed["import_id"]]
+        own = [hashes[one.id] for one in listed if one.id in hashes]
+        digest = f"{sum(int(one, 16) for one in set(own)) % (1 << 256):064x}"
+        if len(own) == seen.completed["stored_count"] and digest != seen.completed["digest"]:
+            self._violated(
+                f"P2: {seen.completed['import_id']} names another digest than that of what is stored"
+            )
 
     def _there(self) -> set[UUID]:
         """Ids of chunks for which the flushed store answers."""
@@ -245,6 +262,21 @@ class Checker:
             if one.payload.get("kind") == "concept_chunk" and UUID(one.payload["concept_id"]) in points
         }
         return set(points) | concepts
+
+    def _hashes(self, revision: int) -> dict[UUID, str]:
+        """By chunk, of what `_there` names, where this revision has written it."""
+        points = self._disk.flushed.get(SPACE_COLLECTION, {})
+        found = {
+            id_: one.payload["content_hash"]
+            for id_, one in points.items()
+            if one.payload.get("revision") == revision
+        }
+        for one in self._disk.flushed.get(GRAPH, {}).values():
+            if one.payload.get("kind") == "concept_chunk" and one.payload["revision"] == revision:
+                concept = points.get(UUID(one.payload["concept_id"]))
+                if concept is not None:
+                    found[UUID(one.payload["chunk_id"])] = concept.payload["content_hash"]
+        return found
 
     # --- what is still to come
 
@@ -269,6 +301,8 @@ class Checker:
     def check_end(self) -> None:
         self._check_bill()
         self._check_store()
+        for seen in self.imports.values():
+            self._check_digest(seen)
         for where in self._provider.too_early:
             self._violated(f"P4: a request at {where}, as Retry-After had said")
 
@@ -299,7 +333,10 @@ class Checker:
             self._violated(f"P1: the store lacks {lost} chunks and holds {stale} that are superseded")
 
     def readable(self) -> Points:
-        """What a reader of the flushed store sees: without books, and shared points only where an edge reaches them."""
+        """What a reader of the flushed store sees: without books, and shared points only where an edge reaches them.
+
+        A vector is told by its text, for it is not quite the same each time.
+        """
         graph = self._disk.flushed.get(GRAPH, {})
         reached = {one.payload.get("target") for one in graph.values()}
         found: Points = {}
@@ -307,7 +344,7 @@ class Checker:
             found[name] = {
                 str(id_): (
                     *sorted((k, repr(v)) for k, v in one.payload.items() if k not in _NOT_CONTENT),
-                    one.vector,
+                    self._provider.text_of[one.vector] if one.vector else "",
                 )
                 for id_, one in points.items()
                 if one.payload.get("kind") not in _BOOKS

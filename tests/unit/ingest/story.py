@@ -139,6 +139,7 @@ def chunks_said(
     revision: int = 1,
     parts: tuple[Part, ...] = (BIB, TEXT),
     import_id: ids.ImportId = IMPORT,
+    **counts: int,
 ) -> DocumentChunksSettled:
     return DocumentChunksSettled(
         **head(import_id),
@@ -146,6 +147,7 @@ def chunks_said(
         revision=revision,
         parsed_offset=parsed_offset,
         parts=parts,
+        **counts,
     )
 
 

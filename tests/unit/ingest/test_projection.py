@@ -148,6 +148,37 @@ def test_a_settled_document_answers_only_the_newest_saying(told: Told) -> None:
     assert is_complete(told)
 
 
+@pytest.mark.parametrize("is_known_to_the_leader", [True, False])
+@pytest.mark.parametrize("failed", [ChunkOutcome.DEAD_LETTERED, ChunkOutcome.REJECTED])
+def test_a_failed_chunk_that_is_stored_after_all_says_its_document_again(
+    told: Told, failed: ChunkOutcome, is_known_to_the_leader: bool
+) -> None:
+    """Its part may replace now what is older, and nobody else would ever say so."""
+    told.tell(parsed(bib=("t",), text=("p",)), settled("t"), settled("p", outcome=failed, offset=1))
+    counts = {"stored_count": 1, f"{failed.value}_count": 1}
+    said = chunks_said(parsed_offset=2, parts=(BIB,), **counts)
+    repeat = settled("p", offset=5)
+    if is_known_to_the_leader:
+        told.tell(said, document_settled(offset=5), repeat)
+    else:
+        told.tell(repeat, said)
+    told.tell(sealed(1, 2))
+    assert len(ready(told)) == 1
+    assert not is_complete(told)
+    offset = len(told.log)
+    told.tell(chunks_said(parsed_offset=2, stored_count=2), document_settled(offset=offset))
+    assert ready(told) == []
+    assert is_complete(told)
+
+
+def test_a_document_is_said_once_where_what_failed_stays_failed(told: Told) -> None:
+    told.tell(parsed(bib=("t",), text=("p",)), settled("t"))
+    told.tell(settled("p", outcome=ChunkOutcome.REJECTED, offset=1), settled("t", offset=9))
+    told.tell(chunks_said(parsed_offset=2, parts=(BIB,), stored_count=1, rejected_count=1))
+    told.tell(settled("p", outcome=ChunkOutcome.REJECTED, offset=10))
+    assert ready(told) == []
+
+
 def test_a_store_that_lost_records_takes_their_settlements_back(told: Told) -> None:
     told.tell(*completed_story(), opened(("embeddings", 0, 1)))
     assert not is_complete(told)
@@ -473,7 +504,13 @@ def test_whatever_the_order_of_facts_the_counters_equal_the_rows(tmp_path: Path,
                 ),
                 opened(("embeddings", 0, chance.randrange(9)), ("imports", 0, chance.randrange(40))),
                 document_settled(offset=chance.randrange(20), import_id=import_id),
-                chunks_said(parsed_offset=chance.randrange(20), revision=revision, import_id=import_id),
+                chunks_said(
+                    parsed_offset=chance.randrange(20),
+                    revision=revision,
+                    import_id=import_id,
+                    stored_count=chance.randrange(3),
+                    rejected_count=chance.randrange(2),
+                ),
                 ImportResumed(**head(import_id, attempt=2)),
                 sealed(import_id=import_id, attempt=2),
             )

@@ -7,6 +7,8 @@
   later is in that one: a newer copy was brought back.
 * A document that is driven again is settled by that attempt alone: what an earlier one left behind may be taken away
   by it. Of two attempts the later one's settlement counts, in whatever order they come, as in the store.
+* A failed chunk that turns out to be stored after its document was said is said with it once more: the part may replace
+  now what is older.
 * A listed chunk of a part that a newer revision has replaced is superseded, whatever its settlement says or said: it
   is not in the store any more. Such a row has an outcome without coordinates, and keeps it for ever.
 
@@ -31,7 +33,7 @@ from eventlog.events import (
     SettledChunk,
 )
 from eventlog.ids import DocumentId
-from ingest.tables import CODE, OUTCOMES, STORED, SUPERSEDED
+from ingest.tables import CODE, FAILED, OUTCOMES, STORED, SUPERSEDED
 from ingest.warning_rows import replace_warnings
 
 ROWS_MAX = 10_000
@@ -241,10 +243,21 @@ class ChunkRows:
         if row.listed:
             self._count(document, row.outcome, -1)
             self._count(document, code, 1)
+            if code == STORED and row.outcome in FAILED:
+                self._say_again(document.import_no, document.number)
         row.outcome, row.partition, row.offset = code, chunk.partition, chunk.offset
         row.attempt, row.lost = attempt, None
         row.reason = None if chunk.reason is ChunkRejectionReason.UNKNOWN else chunk.reason
         row.content_hash = chunk.content_hash
+
+    def _say_again(self, import_no: int, document_no: int) -> None:
+        (was_settled,) = self._db.execute(
+            "SELECT settled FROM documents WHERE number = ?", (document_no,)
+        ).fetchone()
+        self.deltas[import_no]["settled"] -= was_settled
+        self._db.execute(
+            "UPDATE documents SET said_offset = NULL, settled = 0, lost = 0 WHERE number = ?", (document_no,)
+        )
 
     def settle_document(self, import_no: int, event: DocumentSettled) -> None:
         """Only the answer to what was said last counts."""
@@ -268,6 +281,10 @@ class ChunkRows:
         for number, was_settled in said:
             self.deltas[import_no]["settled"] -= was_settled
             self._db.execute("UPDATE documents SET settled = 0, lost = 0 WHERE number = ?", (number,))
+            if (event.rejected_count or event.dead_lettered_count) and (
+                self._stored_count(number) > event.stored_count
+            ):
+                self._say_again(import_no, number)  # the leader did not know it yet
         self._db.executemany(
             "INSERT INTO marks VALUES (?, ?, ?) ON CONFLICT (document_id, part) "
             "DO UPDATE SET revision = max(revision, excluded.revision)",
@@ -283,6 +300,10 @@ class ChunkRows:
         return {
             other for number, other in older for part in event.parts if self._supersede(number, other, part)
         }
+
+    def _stored_count(self, document_no: int) -> int:
+        self.write()
+        return sum(count for _, code, count in outcomes_of(self._db, document_no) if code == STORED)
 
     def _supersede(self, document_no: int, import_no: int, part: Part) -> bool:
         where = f"document_no = ? AND part = ? AND listed AND {_NOT_MARKED}"

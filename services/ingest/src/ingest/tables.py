@@ -14,12 +14,13 @@ from eventlog.events import ChunkOutcome, Source, SourceFile, SourceKind
 from eventlog.ids import ImportId, ProjectId
 from ingest.state import ChunkCounts, Import, State
 
-VERSION = 7
+VERSION = 8
 """A file of another version is thrown away and folded again."""
 
 OUTCOMES = (ChunkOutcome.STORED, ChunkOutcome.REJECTED, ChunkOutcome.DEAD_LETTERED, ChunkOutcome.SUPERSEDED)
 CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 STORED, SUPERSEDED = CODE[ChunkOutcome.STORED], CODE[ChunkOutcome.SUPERSEDED]
+FAILED = (CODE[ChunkOutcome.REJECTED], CODE[ChunkOutcome.DEAD_LETTERED])
 
 COUNTERS = (
     "parsed", "settled", "warnings", "total", *(one.value for one in OUTCOMES), "reused", "tokens", "unlisted",

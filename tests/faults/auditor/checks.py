@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tests.faults.auditor import derive
 from tests.faults.auditor.evidence import Bill, Death, Evidence, Point
-from tests.faults.auditor.expected import Expected, chunks_of, work_out
+from tests.faults.auditor.expected import Expected, Import, chunks_of, work_out
 from tests.faults.auditor.standing import counted_but_gone
 
 LOST_PER_DEATH = 48 * 2 * 5
@@ -289,6 +289,7 @@ def every_input_has_its_outcome(evidence: Evidence, expected: Expected) -> Findi
         for fact in settled:
             if fact.body["import_id"] == id_ and fact.offset < import_.completed.offset:
                 outcomes |= {one["chunk_id"]: one["outcome"] for one in fact.body["chunks"]}
+        outcomes |= dict.fromkeys(_replaced(evidence, import_), "superseded")
         counts = Counter(outcomes[chunk] for chunk in import_.listed if chunk in outcomes)
         for name in names:
             outcome = name.removesuffix("_count")
@@ -305,6 +306,19 @@ def every_input_has_its_outcome(evidence: Evidence, expected: Expected) -> Findi
         if derive.digest(hashes) != said["digest"]:
             found.broken.append(f"import {id_}: the digest is not that of its chunks")
     return found
+
+
+def _replaced(evidence: Evidence, import_: Import) -> set[str]:
+    """Chunks of parts that a newer revision had closed when the import was completed: they count as superseded."""
+    assert import_.completed is not None, "what is not complete counts nothing"
+    return {
+        chunk
+        for fact in evidence.of("DocumentChunksSettled")
+        if fact.offset < import_.completed.offset and fact.body["revision"] > import_.revision
+        if (parsed := import_.parsed.get(fact.body["document_id"])) is not None
+        for part in fact.body["parts"]
+        for chunk in chunks_of(parsed.body, part)
+    }
 
 
 def _hash(expected: Expected, chunk: str, revision: int) -> str:

@@ -232,3 +232,18 @@ def test_a_rejection_behind_a_vector_of_its_attempt_changes_nothing():
         )
         said = dataclasses.replace(evidence, facts=[*evidence.facts, late])
         assert ([one.broken for one in judge(said)] == [[]] * 12) is is_sound
+
+
+def test_what_a_newer_revision_had_closed_counts_as_superseded_though_it_was_settled_as_stored():
+    evidence = sound()
+    facts = evidence.facts
+    said = next(one for one in facts if one.type == "DocumentChunksSettled")
+    completed = next(one for one in facts if one.type == "ImportCompleted")
+    newer = dataclasses.replace(said, body=said.body | {"revision": 5}, id="newer", content=b"newer")
+    counts = {"stored_count": 0, "superseded_count": len(CHUNKS), "digest": derive.digest(set())}
+    overtaken = dataclasses.replace(completed, body=completed.body | counts)
+    at = facts.index(completed)
+    evidence.facts = [*facts[:at], overtaken, *facts[at + 1 :]]
+    assert "I7" in broken(evidence)
+    evidence.facts = [*facts[:at], newer, overtaken, *facts[at + 1 :]]
+    assert "I7" not in broken(evidence)

@@ -206,6 +206,19 @@ def test_a_concept_that_is_there_is_not_written_again_and_still_settles():
     assert plan.settled[0].chunk.content_hash.hex() == hash_
 
 
+@pytest.mark.parametrize(("attempt", "is_written"), [(1, False), (2, True)])
+def test_a_concept_that_is_paid_again_keeps_its_vector_and_a_resume_may_repair_it(
+    attempt: int, is_written: bool
+):
+    hash_ = plan_upserts([arrival(PAPER, CONCEPT)], Known()).settled[0].chunk.content_hash
+    other = arrival(replace(PAPER, name="voyage").at(9, attempt=attempt), CONCEPT)
+    assert other.embedded is not None
+    other = replace(other, embedded=replace(other.embedded, vector=vector_of("another mood")))
+    plan = plan_upserts([other], Known(hashes={other.point_id: hash_.hex()}))
+    assert len(plan.points) == is_written
+    assert (plan.settled[0].chunk.content_hash == hash_) is not is_written
+
+
 def test_a_shared_point_is_never_taken_back():
     found = known(PAPER.at(5), marks={BIB: 9}, markers=(CONCEPT,))
     plan = plan_upserts([arrival(PAPER.at(5), CONCEPT)], found)

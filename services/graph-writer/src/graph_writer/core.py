@@ -330,7 +330,11 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             markers.append(_marker(arrival, CONCEPT_CHUNK_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
             concepts.add(arrival.marker_id)
-            is_new = hashes.get(arrival.point_id) != hash_
+            # It has no order of its own; what a resume brings may be a repair.
+            stands = hashes.get(arrival.point_id)
+            is_new = stands is None or (stands != hash_ and arrival.attempt > 1)
+            if not is_new:
+                hash_ = hashes[arrival.point_id]
         else:
             is_new = here != arrival.order or arrival.point_id not in hashes
             if not is_new:

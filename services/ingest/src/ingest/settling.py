@@ -1,6 +1,7 @@
 """Says of documents that their chunks are settled, and of imports that they are complete, as soon as it is true."""
 
 import asyncio
+from collections.abc import Sequence
 
 from eventlog.events import ImportCompleted, Message
 from eventlog.logs import Logger
@@ -31,13 +32,16 @@ class Settling:
     async def _settle(self) -> bool:
         async with self._term.lock:
             at = self._term.parts.clock.now()
-            facts: list[Message] = [
-                settle_document(tally, at) for tally in self._projection.documents_to_settle(FACTS_AT_ONCE)
-            ]
-            facts += await self._completions()
-            if facts:
-                await self._term.commit([self._term.sealed(fact) for fact in facts])
-        return bool(facts)
+            tallies = self._projection.documents_to_settle(FACTS_AT_ONCE)
+            await self._say([settle_document(tally, at) for tally in tallies])
+            # Only now: what these replace counts as superseded in a completion behind them.
+            completions = await self._completions()
+            await self._say(completions)
+        return bool(tallies or completions)
+
+    async def _say(self, facts: Sequence[Message]) -> None:
+        if facts:
+            await self._term.commit([self._term.sealed(fact) for fact in facts])
 
     async def _completions(self) -> list[ImportCompleted]:
         if not self._projection.complete_imports():

@@ -244,8 +244,11 @@ class Checker:
         if seen.completed is None:
             return
         hashes = self._hashes(seen.revision)
-        listed = self._lists[seen.completed["import_id"]]
-        own = [hashes[one.id] for one in listed if one.id in hashes]
+        own = [
+            hashes[one.id]
+            for one in self._lists[seen.completed["import_id"]]
+            if one.id in hashes and self._marks.get((one.document, one.part), -1) <= seen.revision
+        ]
         digest = f"{sum(int(one, 16) for one in set(own)) % (1 << 256):064x}"
         if len(own) == seen.completed["stored_count"] and digest != seen.completed["digest"]:
             self._violated(

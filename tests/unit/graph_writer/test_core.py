@@ -217,6 +217,11 @@ def test_a_concept_that_is_paid_again_keeps_its_vector_and_a_resume_may_repair_i
     plan = plan_upserts([other], Known(hashes={other.point_id: hash_.hex()}))
     assert len(plan.points) == is_written
     assert (plan.settled[0].chunk.content_hash == hash_) is not is_written
+    again = plan_upserts(
+        [other, arrival(replace(PAPER, name="voyage").at(9, attempt=attempt), CONCEPT)], Known()
+    )
+    assert len(again.points) == 1
+    assert len({one.chunk.content_hash for one in again.settled}) == 1, "the repeat says what stands"
 
 
 def test_a_shared_point_is_never_taken_back():

@@ -304,8 +304,8 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
         if max(here or (-1, 0), marked or (-1, 0)) > arrival.order:
             settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
+        has_concept = marked == arrival.order and arrival.marker_id in concepts
         if arrival.embedded is None or arrival.outcome is not ChunkOutcome.STORED:
-            has_concept = marked == arrival.order and arrival.marker_id in concepts
             if here == arrival.order or has_concept:
                 continue
             settled.append(_settle(arrival, arrival.outcome))
@@ -332,7 +332,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             concepts.add(arrival.marker_id)
             # It has no order of its own; what a resume brings may be a repair.
             stands = hashes.get(arrival.point_id)
-            is_new = stands is None or (stands != hash_ and arrival.attempt > 1)
+            is_new = stands is None or (stands != hash_ and arrival.attempt > 1 and not has_concept)
             if not is_new:
                 hash_ = hashes[arrival.point_id]
         else:

@@ -43,6 +43,10 @@ SEGMENTS_MAX = 128
 """More of them are merged, the smallest first, for each lookup and each flush looks at all."""
 SEGMENT_POINTS_MAX = 32_000
 """What merging makes has no more points, for it is done in one go."""
+DELETED_SHARE_MAX = 0.6
+"""Of a sealed segment's points; one that has lost more is made anew without them. A re-import in another order brings all
+segments there at once, and the more of a segment is left then, the longer that takes (docs/decisions/0005).
+"""
 SETTINGS_ID = UUID("00000000-0000-0000-0000-000000000001")
 """The point of each collection that says how it was made."""
 
@@ -298,6 +302,7 @@ def _config(collection: Collection, step: int) -> Any:
         id_tracker_memory=_COLD,
         payload_memory=_COLD,
         optimizers=edge.EdgeOptimizersConfig(
+            deleted_threshold=DELETED_SHARE_MAX,
             indexing_threshold=max(1, step * point_bytes // 4096),
             max_segment_size=max(1, SEGMENT_POINTS_MAX * point_bytes // 1024),
             default_segment_number=SEGMENTS_MAX,

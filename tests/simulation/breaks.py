@@ -164,20 +164,19 @@ def _advance_early(patch: pytest.MonkeyPatch) -> None:
 
 @a_break("the writer forgets the marks, and writes what is superseded")
 def _no_marks(patch: pytest.MonkeyPatch) -> None:
-    real = graph_writer.core.plan_upserts
-
-    def plan(arrivals: Any, known: Known) -> Any:
-        return real(arrivals, replace(known, marks={}))
-
-    patch.setattr(graph_writer.core, "plan_upserts", plan)
+    _forget(patch, marks={})
 
 
 @a_break("within one attempt the last vector stands")
 def _last_vector(patch: pytest.MonkeyPatch) -> None:
+    _forget(patch, hashes={})
+
+
+def _forget(patch: pytest.MonkeyPatch, **nothing: Any) -> None:
     real = graph_writer.core.plan_upserts
 
     def plan(arrivals: Any, known: Known) -> Any:
-        return real(arrivals, replace(known, hashes={}))
+        return real(arrivals, replace(known, **nothing))
 
     patch.setattr(graph_writer.core, "plan_upserts", plan)
 

@@ -219,6 +219,10 @@ class Checker:
         there = self._there()
         current = [one for one in listed if self._marks.get((one.document, one.part), -1) <= seen.revision]
         seen.failed_count = max(0, counts[1] + counts[2] - sum(REFUSED in one.text for one in current))
+        if counts[3] < len(listed) - len(current):
+            self._violated(
+                f"P2: {counts}, and {len(listed) - len(current)} are of parts that newer ones closed"
+            )
         if counts[1] + counts[2] > refused + garbled:
             self._violated(f"P6: {counts}, and only {refused} texts are refused, {garbled} records garbled")
         if self._is_replaced or since_opened_ms <= DECIDED_WITHIN_MS:

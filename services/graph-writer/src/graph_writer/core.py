@@ -305,8 +305,9 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             settled.append(_settle(arrival, ChunkOutcome.SUPERSEDED))
             continue
         has_concept = marked == arrival.order and arrival.marker_id in concepts
+        is_repeat = here == arrival.order or has_concept
         if arrival.embedded is None or arrival.outcome is not ChunkOutcome.STORED:
-            if here == arrival.order or has_concept:
+            if is_repeat:
                 continue
             settled.append(_settle(arrival, arrival.outcome))
             if marked is not None and marked[0] < arrival.revision and arrival.marker_id in concepts:
@@ -324,26 +325,21 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
                 del at_point[arrival.point_id]
             continue
         payload = chunk_payload(arrival.embedded)
-        hash_ = payload["content_hash"]
+        # A shared point has no order that could say more: only a resume brings it anew, for that may be a repair.
+        may_replace = not is_repeat and (arrival.attempt > 1 or not arrival.is_shared)
+        is_new = may_replace or arrival.point_id not in hashes
+        if is_new:
+            hashes[arrival.point_id] = payload["content_hash"]
         if arrival.is_shared:
             more = {"concept_id": str(arrival.point_id)}
             markers.append(_marker(arrival, CONCEPT_CHUNK_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
             concepts.add(arrival.marker_id)
-            # It has no order of its own; what a resume brings may be a repair.
-            stands = hashes.get(arrival.point_id)
-            is_new = stands is None or (stands != hash_ and arrival.attempt > 1 and not has_concept)
-            if not is_new:
-                hash_ = hashes[arrival.point_id]
         else:
-            is_new = here != arrival.order or arrival.point_id not in hashes
-            if not is_new:
-                hash_ = hashes[arrival.point_id]
             at_point[arrival.point_id] = arrival.order
             if marked is not None:
                 marker_deletes.append((arrival.marker_id, marked))
                 del at_marker[arrival.marker_id]
-        hashes[arrival.point_id] = hash_
         if is_new:
             draft = Draft(
                 id=arrival.point_id,
@@ -353,7 +349,7 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
                 words=keyword_text(payload),
             )
             points.append((arrival.space, draft))
-        settled.append(_settle(arrival, ChunkOutcome.STORED, hash_))
+        settled.append(_settle(arrival, ChunkOutcome.STORED, hashes[arrival.point_id]))
     return Plan(
         points=_last_of_each(points),
         deletes=tuple(one for one in deletes if one[1] not in at_point),

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
     ResourcePatternType,
     ResourceType,
 )
+from tests.e2e.stack import until
 
 from eventlog.topics import DLQ, topic_table
 from ingest.term import TRANSACTIONAL_ID
@@ -25,6 +27,9 @@ _RESOURCES = {
     "group": ResourceType.GROUP,
     "transactional id": ResourceType.TRANSACTIONAL_ID,
 }
+_ALL = AclBindingFilter(
+    ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+)
 _OPERATIONS = {
     "Create": AclOperation.CREATE,
     "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
@@ -75,7 +80,7 @@ def derived() -> set[Right]:
 
 
 def grant(admin: AdminClient, rights: Iterable[Right], prefix: str) -> None:
-    """To the user that has the service's name, for names under the prefix."""
+    """To the user that has the service's name, for names under the prefix. Returns when the broker goes by them."""
     bindings = [
         AclBinding(
             _RESOURCES[right.resource],
@@ -90,3 +95,5 @@ def grant(admin: AdminClient, rights: Iterable[Right], prefix: str) -> None:
     ]
     for done in admin.create_acls(bindings, request_timeout=30).values():
         done.result(30)
+    # What is answered is in the controller's log; the broker reads it a moment later.
+    until(lambda: set(bindings) <= set(admin.describe_acls(_ALL).result(30)), 30, "the rights are not there")

@@ -153,8 +153,10 @@ async def test_every_mechanism_lets_the_right_password_in_and_the_wrong_one_hear
     else:
         broker.add_users(mechanism)
     log = log_of(address, kafka_prefix, **how)
-    await log.ensure_topics(topics_of("embedder", "embedder-x"))
-    await log.close()
+    try:
+        await log.ensure_topics(topics_of("embedder", "embedder-x"))
+    finally:
+        await log.close()
     said = await why_not(address, **how | {"KAFKA_SASL_PASSWORD": "another-hidden-word"})
     assert f"does not let the user embedder in by {mechanism}: look at KAFKA_SASL_USERNAME" in said
     assert "hidden" not in said

@@ -39,6 +39,7 @@ from graph_writer.stores.store import Point
 from ingest.chunk_rows import ChunkRows
 from ingest.driving import _Drive
 from ingest.folding import Folding
+from ingest.settling import Settling
 from ingest.state import State
 from ingest.term import Term
 
@@ -184,6 +185,21 @@ def _forget(patch: pytest.MonkeyPatch, **nothing: Any) -> None:
 @a_break("a sweep leaves what is older")
 def _no_sweep(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(graph_writer.core, "plan_sweep", lambda *_, **__: [])
+
+
+@a_break("a leader completes an import beside what it says just then")
+def _complete_beside(patch: pytest.MonkeyPatch) -> None:
+    async def settle(self: Settling) -> bool:
+        async with self._term.lock:
+            at = self._term.parts.clock.now()
+            facts: list[Any] = [
+                ingest.core.settle_document(one, at) for one in self._projection.documents_to_settle(50)
+            ]
+            facts += await self._completions()
+            await self._say(facts)
+        return bool(facts)
+
+    patch.setattr(Settling, "_settle", settle)
 
 
 @a_break("a part is swept whether or not its new content may replace it")

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,25 @@ def log_of(address: str, prefix: str = "", **more: str) -> KafkaLog:
     return KafkaLog(ServiceSettings(**given, **more))  # type: ignore[arg-type]  # the names of the environment
 
 
+def open_sockets() -> set[str]:
+    found = set()
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing itself, by now
+            found.add(str(one.readlink()))
+    return {one for one in found if one.startswith("socket:")}
+
+
 async def why_not(address: str, **more: str) -> str:
+    before = open_sockets()
     log = log_of(address, **more)
     try:
         with pytest.raises(TransientFailure) as caught:
             await log.ensure_topics(topics_of("embedder", "embedder-x"))
     finally:
         await log.close()
+    # A refused connection says its TLS goodbye behind `close`: a loop that ends before leaves the socket to whatever test
+    # is running when it is collected.
+    await until(lambda: open_sockets() <= before, why=lambda: f"open: {open_sockets() - before}")
     return str(caught.value)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from tests.unit.graph_writer.story import BIB, NOW, PROJECT, SPACE, TEXT, Content, vector_of
+from tests.unit.graph_writer.story import BIB, NOW, OTHER_SPACE, PROJECT, SPACE, TEXT, Content, vector_of
 
 from eventlog import ids
 from eventlog.events import ChunkOutcome, ChunkRejectionReason, Part
@@ -40,7 +40,7 @@ def known(
     }
     return Known(
         marks={content.document_id: at} if at else {},
-        points={content.chunk_id(index): order for index in points},
+        points={(SPACE, content.chunk_id(index)): order for index in points},
         markers={core.marker_id(content.chunk_id(index), SPACE): order for index in markers},
     )
 
@@ -85,12 +85,33 @@ def test_within_one_attempt_the_first_vector_stands_and_is_what_every_settlement
         assert plan.points == alone.points
     else:
         hash_ = alone.points[0][1].payload["content_hash"]
-        found = replace(known(PAPER.at(5), ONE), hashes={PAPER.chunk_id(ONE): hash_})
+        found = replace(known(PAPER.at(5), ONE), hashes={(SPACE, PAPER.chunk_id(ONE)): hash_})
         plan = plan_upserts([second], found)
         assert plan.points == ()
     assert plan.settled[-1].chunk.offset == 9
     assert {one.chunk.content_hash for one in plan.settled} == {alone.settled[0].chunk.content_hash}
     assert set(outcomes(plan)) == {ChunkOutcome.STORED}
+
+
+@pytest.mark.parametrize("index", [ONE, CONCEPT])
+def test_a_chunk_in_two_spaces_is_two_points_though_it_is_one_chunk_of_one_attempt(index: int):
+    """As when a store refills with the log of a project that was moved: both come in one batch."""
+    moved = replace(PAPER, space=OTHER_SPACE)
+    both = [arrival(PAPER.at(5), index), arrival(moved.at(5), index)]
+    plan = plan_upserts(both, Known())
+    assert [(space, draft.id) for space, draft in plan.points] == [(one.space, one.point_id) for one in both]
+    assert outcomes(plan) == [ChunkOutcome.STORED, ChunkOutcome.STORED]
+    there = Known(points={both[0].place: (9, 1)})
+    assert outcomes(plan_upserts(both[1:], there)) == [ChunkOutcome.STORED]
+
+
+def test_a_rejection_in_one_space_leaves_the_vector_of_another():
+    moved = replace(PAPER, space=OTHER_SPACE)
+    both = [arrival(moved.at(5), ONE), arrival(PAPER.at(5), ONE), rejection(moved.at(5, attempt=2), ONE)]
+    found = Known(points={both[0].place: (5, 1)}, hashes={both[0].place: "00" * 32})
+    plan = plan_upserts(both, found)
+    assert [space for space, _ in plan.points] == [SPACE]
+    assert [space for space, _, _ in plan.deletes] == [OTHER_SPACE]
 
 
 def test_a_point_that_has_lost_its_hash_is_written_again():
@@ -199,7 +220,7 @@ def test_a_concept_is_one_point_for_its_project_whatever_document_names_it():
 def test_a_concept_that_is_there_is_not_written_again_and_still_settles():
     first = plan_upserts([arrival(PAPER, CONCEPT)], Known())
     hash_ = first.points[0][1].payload["content_hash"]
-    there = Known(hashes={ids.concept_id(PROJECT, "Finch"): hash_})
+    there = Known(hashes={(SPACE, ids.concept_id(PROJECT, "Finch")): hash_})
     plan = plan_upserts([arrival(replace(PAPER, name="voyage"), CONCEPT)], there)
     assert plan.points == ()
     assert outcomes(plan) == [ChunkOutcome.STORED]
@@ -214,7 +235,7 @@ def test_a_concept_that_is_paid_again_keeps_its_vector_and_a_resume_may_repair_i
     other = arrival(replace(PAPER, name="voyage").at(9, attempt=attempt), CONCEPT)
     assert other.embedded is not None
     other = replace(other, embedded=replace(other.embedded, vector=vector_of("another mood")))
-    plan = plan_upserts([other], Known(hashes={other.point_id: hash_.hex()}))
+    plan = plan_upserts([other], Known(hashes={other.place: hash_.hex()}))
     assert len(plan.points) == is_written
     assert (plan.settled[0].chunk.content_hash == hash_) is not is_written
     again = plan_upserts(

@@ -177,8 +177,8 @@ class Applier:
         nodes = await self._store.get(
             GRAPH.name, papers | markers, fields=("marks", "revision", "attempt", "kind")
         )
-        points: dict[UUID, Order] = {}
-        hashes: dict[UUID, str] = {}
+        points: dict[core.Place, Order] = {}
+        hashes: dict[core.Place, str] = {}
         by_space: dict[str, set[UUID]] = {}
         for one in arrivals:
             by_space.setdefault(one.space, set()).add(one.point_id)
@@ -188,9 +188,9 @@ class Applier:
             found = {} if name is None else await self._store.get(name, ids, fields=fields)
             for id_, point in found.items():
                 if "content_hash" in point.payload:
-                    hashes[id_] = point.payload["content_hash"]
+                    hashes[space, id_] = point.payload["content_hash"]
                 if "revision" in point.payload:
-                    points[id_] = _order(point)
+                    points[space, id_] = _order(point)
         return Known(
             marks={DocumentId(id_): core.read_marks(nodes[id_].payload) for id_ in papers & nodes.keys()},
             points=points,

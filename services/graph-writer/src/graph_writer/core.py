@@ -30,6 +30,8 @@ from eventlog.ids import NAMESPACE, ChunkId, DocumentId, ImportId, ProjectId, St
 
 Order = tuple[int, int]
 """(revision, attempt)"""
+Place = tuple[str, UUID]
+"""(space, point id): of a project that moves, one chunk is a point in two spaces"""
 ATTEMPT_MAX = 2**31 - 1
 Payload = dict[str, Any]
 
@@ -88,6 +90,10 @@ class Arrival:
         return self.chunk_id
 
     @property
+    def place(self) -> Place:
+        return (self.space, self.point_id)
+
+    @property
     def is_shared(self) -> bool:
         return self.point_id != self.chunk_id
 
@@ -109,15 +115,15 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the store holds about the chunks in hand: orders by point id and by marker id, hashes of points.
+    """What the store holds about the chunks in hand: orders of points and of markers, hashes of points.
 
     `concepts` are the markers among them that say that a concept is there.
     """
 
     marks: Mapping[DocumentId, Marks] = field(default_factory=dict)
-    points: Mapping[UUID, Order] = field(default_factory=dict)
+    points: Mapping[Place, Order] = field(default_factory=dict)
     markers: Mapping[UUID, Order] = field(default_factory=dict)
-    hashes: Mapping[UUID, str] = field(default_factory=dict)
+    hashes: Mapping[Place, str] = field(default_factory=dict)
     concepts: frozenset[UUID] = frozenset()
 
 
@@ -289,13 +295,13 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
     concepts = set(known.concepts)
 
     for arrival in arrivals:
-        here = at_point.get(arrival.point_id) if not arrival.is_shared else None
+        here = at_point.get(arrival.place) if not arrival.is_shared else None
         marked = at_marker.get(arrival.marker_id)
         mark = known.marks.get(arrival.document_id, {}).get(arrival.part)
         if mark is not None and arrival.revision < mark.revision:
             if here is not None and here[0] < mark.revision:
-                deletes.append((arrival.space, arrival.point_id, here))
-                del at_point[arrival.point_id]
+                deletes.append((*arrival.place, here))
+                del at_point[arrival.place]
             if marked is not None and marked[0] < mark.revision:
                 marker_deletes.append((arrival.marker_id, marked))
                 del at_marker[arrival.marker_id]
@@ -321,22 +327,22 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
             at_marker[arrival.marker_id] = arrival.order
             concepts.discard(arrival.marker_id)
             if here is not None and here[0] == arrival.revision:
-                deletes.append((arrival.space, arrival.point_id, here))
-                del at_point[arrival.point_id]
+                deletes.append((*arrival.place, here))
+                del at_point[arrival.place]
             continue
         payload = chunk_payload(arrival.embedded)
         # A shared point has no order that could say more: only a resume brings it anew, for that may be a repair.
         may_replace = not is_repeat and (arrival.attempt > 1 or not arrival.is_shared)
-        is_new = may_replace or arrival.point_id not in hashes
+        is_new = may_replace or arrival.place not in hashes
         if is_new:
-            hashes[arrival.point_id] = payload["content_hash"]
+            hashes[arrival.place] = payload["content_hash"]
         if arrival.is_shared:
             more = {"concept_id": str(arrival.point_id)}
             markers.append(_marker(arrival, CONCEPT_CHUNK_KIND, more))
             at_marker[arrival.marker_id] = arrival.order
             concepts.add(arrival.marker_id)
         else:
-            at_point[arrival.point_id] = arrival.order
+            at_point[arrival.place] = arrival.order
             if marked is not None:
                 marker_deletes.append((arrival.marker_id, marked))
                 del at_marker[arrival.marker_id]
@@ -349,10 +355,10 @@ def plan_upserts(arrivals: Sequence[Arrival], known: Known) -> Plan:
                 words=keyword_text(payload),
             )
             points.append((arrival.space, draft))
-        settled.append(_settle(arrival, ChunkOutcome.STORED, hashes[arrival.point_id]))
+        settled.append(_settle(arrival, ChunkOutcome.STORED, hashes[arrival.place]))
     return Plan(
         points=_last_of_each(points),
-        deletes=tuple(one for one in deletes if one[1] not in at_point),
+        deletes=tuple(one for one in deletes if one[:2] not in at_point),
         markers=tuple({draft.id: draft for draft in markers if draft.id in at_marker}.values()),
         marker_deletes=tuple(one for one in marker_deletes if one[0] not in at_marker),
         settled=tuple(settled),

@@ -200,8 +200,12 @@ class Index:
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = OFF")  # a lost file is built again
-    db.execute("PRAGMA cache_size = -4096")
-    db.execute("PRAGMA temp_store = FILE")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")  # a lost file is built again
+        db.execute("PRAGMA cache_size = -4096")
+        db.execute("PRAGMA temp_store = FILE")
+    except sqlite3.DatabaseError:  # the file is read here for the first time
+        db.close()
+        raise
     return db

@@ -79,10 +79,14 @@ def connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=256
     )
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = OFF")  # a lost file is folded again
-    db.execute("PRAGMA cache_size = -4096")  # kilobytes: memory does not grow with history (P5)
-    db.execute("PRAGMA temp_store = FILE")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")  # a lost file is folded again
+        db.execute("PRAGMA cache_size = -4096")  # kilobytes: memory does not grow with history (P5)
+        db.execute("PRAGMA temp_store = FILE")
+    except sqlite3.DatabaseError:  # the file is read here for the first time
+        db.close()
+        raise
     return db
 
 

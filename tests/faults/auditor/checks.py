@@ -243,16 +243,23 @@ def nobody_pays_twice(evidence: Evidence, expected: Expected) -> Finding:
 
 
 def _billed_without_cause(bills: list[Bill], deaths: list[Death]) -> int:
-    """How often a text was billed that had not been before, or was since the useful answer before with no death between."""
-    count, before = 0, None
+    """How many projects must have the text, for each of them pays it for itself: every other bill has one of its project
+    before it, since which there was a death, or which was for an answer of no use. Whose a bill is the ledger does not
+    say; the latest before it that will do leaves the most for those to come.
+    """
+    lasts: list[Bill] = []
     for bill in sorted(bills, key=lambda one: one.at):
-        is_excused = before is not None and (
-            before.met not in NOT_WASTED
-            or any(one.since <= bill.at and before.at <= one.until + NOTICED_S for one in deaths)
-        )
-        count += not is_excused
-        before = bill
-    return count
+        excused = [one for one in lasts if _excuses(one, bill, deaths)]
+        if excused:
+            lasts.remove(max(excused, key=lambda one: (one.met in NOT_WASTED, one.at)))
+        lasts.append(bill)
+    return len(lasts)
+
+
+def _excuses(before: Bill, bill: Bill, deaths: list[Death]) -> bool:
+    return before.met not in NOT_WASTED or any(
+        one.since <= bill.at and before.at <= one.until + NOTICED_S for one in deaths
+    )
 
 
 def one_id_one_content(evidence: Evidence, expected: Expected) -> Finding:

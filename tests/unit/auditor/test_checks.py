@@ -1,6 +1,7 @@
 """The auditor's invariants: a sound run is found sound, and each way of breaking one is reported by its name."""
 
 import dataclasses
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -200,6 +201,21 @@ def test_a_text_may_be_billed_again_after_an_answer_of_no_use_or_a_death_in_betw
     assert "I5" in broken(died), "the death of who does not pay costs nothing"
     died.deaths = [Death(name="embedder", since=61.0, until=61.0)]
     assert "I5" in broken(died), "a death after the second bill is no reason for it"
+
+
+def test_each_project_with_a_text_pays_it_for_itself_again_after_each_death():
+    evidence = sound()
+    other = "9d1c7a32-9d3e-4b65-8a44-0d8f0d1f1a11"
+    add(evidence, "ChunkExtracted", {**CHUNKS[1], "project_id": other, "chunk_id": str(uuid.uuid4())})
+    bill = next(one for one in evidence.bills if one.sha256 == derive.sha256(CHUNKS[1]["text"]))
+    evidence.deaths = [Death(name="embedder", since=at, until=at) for at in (30.0, 60.0, 90.0)]
+    both = [dataclasses.replace(bill, at=at + later) for at in (40.0, 70.0, 100.0) for later in (0.0, 0.001)]
+    evidence.bills += [dataclasses.replace(bill, at=0.001), *both]
+    assert "I5" not in broken(evidence)
+    evidence.bills.append(dataclasses.replace(bill, at=100.002))
+    assert broken(evidence)["I5"] == [
+        f"text {bill.sha256[:12]} was billed 9 times, 3 times without a fault before it"
+    ]
 
 
 def test_characters_in_no_chunk_are_counted():

@@ -155,15 +155,21 @@ def told_heading(start: int, title: str, depth: int) -> Heading:
     return Heading(start=start, title=title, kind=_kind(title), depth=depth)
 
 
+_HEADING_LINE_CHARACTERS_MAX = 10_000
+"""With the spaces around it; a body of one line is not copied to look."""
+
+
 def find_headings(body: str) -> Iterator[Heading]:
     """Known names, numbered titles and Markdown's marks, on a line of their own."""
     at = 0
-    for line in body.split("\n"):
-        text = line.strip()
+    while at < len(body):  # a list of the lines would be the body once more
+        end = body.find("\n", at)
+        end = len(body) if end < 0 else end
+        text = body[at:end].strip() if end - at < _HEADING_LINE_CHARACTERS_MAX else ""
         if 2 <= len(text) <= 100 and (found := _heading(text)):
             title, kind, depth = found
             yield Heading(start=at, title=title, kind=kind, depth=depth)
-        at += len(line) + 1
+        at = end + 1
 
 
 def _heading(text: str) -> tuple[str, SectionKind, int] | None:
@@ -226,30 +232,29 @@ def divide(body: str, told: Sequence[Heading] = ()) -> list[BodySection]:
     return [section for section in sections if section.end > section.start or len(sections) == 1]
 
 
-def split(text: str) -> list[Span]:
+def split(text: str, start: int = 0, end: int | None = None) -> list[Span]:
     """Spans of at most `CHUNK_BYTES` of UTF-8; every character is in one, but for white space that would fill a chunk.
 
     Each ends where a paragraph, a sentence, a line or a word does, if one ends in its last third, and begins with the
     end of the one before it, two thirds of `CHUNK_OVERLAP_BYTES` or more. Lone surrogates must have been cleaned away.
     """
-    data = text.encode()
+    end = len(text) if end is None else end
     spans: list[Span] = []
-    start_byte = start = 0
-    while len(data) - start_byte > limits.CHUNK_BYTES:
-        high = start_byte + limits.CHUNK_BYTES
+    # A character has a byte or more; a body is as large as its text, so it is not encoded whole.
+    while len(data := text[start : min(end, start + limits.CHUNK_BYTES + 1)].encode()) > limits.CHUNK_BYTES:
+        high = limits.CHUNK_BYTES
         end_byte = _boundary(data, high - limits.CHUNK_BYTES // 3, high)
-        spans.append(Span(start=start, end=start + _length(data, start_byte, end_byte)))
+        spans.append(Span(start=start, end=start + _length(data, end_byte)))
         next_byte = _boundary(
             data, end_byte - limits.CHUNK_OVERLAP_BYTES, end_byte - limits.CHUNK_OVERLAP_BYTES * 2 // 3
         )
-        start += _length(data, start_byte, next_byte)
-        start_byte = next_byte
-    spans.append(Span(start=start, end=len(text)))
+        start += _length(data, next_byte)
+    spans.append(Span(start=start, end=end))
     return [span for span in spans if text[span.start : span.end].strip()]
 
 
-def _length(data: bytes, start_byte: int, end_byte: int) -> int:
-    return len(data[start_byte:end_byte].decode())
+def _length(data: bytes, end_byte: int) -> int:
+    return len(data[:end_byte].decode())
 
 
 def _boundary(data: bytes, low: int, high: int) -> int:

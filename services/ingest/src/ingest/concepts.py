@@ -10,7 +10,7 @@ concept.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eventlog.ids import normalise_name
@@ -233,7 +233,7 @@ def name_concepts(tags: Sequence[str], title: str, text: str) -> list[Named]:
     return list(out.values())[: limits.CONCEPTS_MAX]
 
 
-def mentions(keys: Sequence[str], texts: Sequence[tuple[int, str]]) -> dict[str, tuple[int, ...]]:
+def mentions(keys: Sequence[str], texts: Iterable[tuple[int, str]]) -> dict[str, tuple[int, ...]]:
     """Which of the numbered texts contain each normalised name, at word boundaries where its script has them."""
     sought = [
         (key, has_boundaries)

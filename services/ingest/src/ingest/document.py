@@ -60,15 +60,19 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A chunk before its index and ids are known."""
+    """A chunk before its index and ids are known; its place and not its text, since a body's chunks are a second body."""
 
     kind: ChunkKind
     part: Part
-    text: str
+    source: str
+    span: Span | None = None
+    """Of the source; None where that is the chunk."""
     section_no: int | None = None
-    start: int = 0
-    end: int = 0
     concept_id: ConceptId | None = None
+
+    @property
+    def text(self) -> str:
+        return self.source if self.span is None else self.source[self.span.start : self.span.end]
 
 
 def build(
@@ -130,12 +134,10 @@ def _bibliographic(project: ProjectId, item: Item, named: Sequence[Named]) -> It
     ):
         for text in texts:
             for span in split(text):
-                yield _Draft(
-                    kind=kind, part=part, text=text[span.start : span.end], start=span.start, end=span.end
-                )
+                yield _Draft(kind=kind, part=part, source=text, span=span)
     for one in named:
         yield _Draft(
-            kind=ChunkKind.CONCEPT, part=part, text=one.key, concept_id=ids.concept_id(project, one.key)
+            kind=ChunkKind.CONCEPT, part=part, source=one.key, concept_id=ids.concept_id(project, one.key)
         )
 
 
@@ -143,17 +145,16 @@ def _passages(body: Body, sections: Sequence[BodySection]) -> Iterator[_Draft]:
     """Chunks of each section; what is too short to be found by itself begins the next section's first chunk."""
     start = 0
     for number, section in enumerate(sections):
-        text = body.text[start : section.end]
-        if len(text.encode()) < PASSAGE_BYTES_MIN and number + 1 < len(sections):
+        beginning = body.text[start : min(section.end, start + PASSAGE_BYTES_MIN)]
+        if len(beginning.encode()) < PASSAGE_BYTES_MIN and number + 1 < len(sections):
             continue
-        for span in split(text):
+        for span in split(body.text, start, section.end):
             yield _Draft(
                 kind=ChunkKind.PASSAGE,
                 part=Part.FULL_TEXT,
-                text=text[span.start : span.end],
+                source=body.text,
+                span=span,
                 section_no=number,
-                start=start + span.start,
-                end=start + span.end,
             )
         start = section.end
 
@@ -186,7 +187,7 @@ def _sections(sections: Sequence[BodySection], section_ids: Sequence[SectionId])
 
 
 def _concepts(project: ProjectId, named: Sequence[Named], drafts: Sequence[_Draft]) -> Iterator[Concept]:
-    texts = [(index, draft.text) for index, draft in enumerate(drafts) if draft.kind is not ChunkKind.CONCEPT]
+    texts = ((index, draft.text) for index, draft in enumerate(drafts) if draft.kind is not ChunkKind.CONCEPT)
     found = mentions([one.key for one in named], texts)
     for one in named:
         yield Concept(
@@ -206,29 +207,26 @@ def _chunks(
     page_starts: Sequence[int],
 ) -> Iterator[SpooledChunk]:
     for index, (draft, chunk_id) in enumerate(zip(drafts, chunk_ids, strict=True)):
+        text, span = draft.text, draft.span or Span(start=0, end=0)
         section = None if draft.section_no is None else sections[draft.section_no]
-        pages = (
-            pages_of(Span(start=draft.start, end=draft.end), page_starts)
-            if section is not None
-            else (None, None)
-        )
+        pages = pages_of(span, page_starts) if section is not None else (None, None)
         parent = None if section is None or section.parent is None else sections[section.parent]
         yield SpooledChunk(
             chunk_id=chunk_id,
             chunk_index=index,
             kind=draft.kind,
             part=draft.part,
-            text=draft.text,
-            embedding_key=ids.embedding_key(project, draft.text),
+            text=text,
+            embedding_key=ids.embedding_key(project, text),
             concept_id=draft.concept_id,
             section_id=None if draft.section_no is None else section_ids[draft.section_no],
             section="" if section is None else section.title[:200],
             parent_section=None if parent is None else parent.title[:200],
-            char_start=draft.start,
-            char_end=draft.end,
+            char_start=span.start,
+            char_end=span.end,
             page_first=pages[0],
             page_last=pages[1],
-            token_count=estimate_tokens(draft.text),
+            token_count=estimate_tokens(text),
         )
 
 

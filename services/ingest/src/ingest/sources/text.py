@@ -46,6 +46,7 @@ def read_text(path: Path) -> Text:
             DocumentRejectionReason.FILE_UNSUPPORTED, "this is no text, whatever its name says"
         )
     cleaned = clean(text)
+    del text  # as large as what is kept of it
     if not cleaned.strip():
         raise BodyUnreadable(DocumentRejectionReason.FILE_EMPTY, "there is no text in it")
     if len(cleaned) > limits.BODY_CHARACTERS_MAX:

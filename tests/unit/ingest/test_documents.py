@@ -1,5 +1,6 @@
 """From an item to a document: which one it is, what of it becomes a chunk, and how far it may go."""
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -329,3 +330,17 @@ def test_a_note_is_its_text_without_its_markup() -> None:
 def test_markup_that_never_ends_takes_no_longer_than_its_length(markup: str) -> None:
     """What takes minutes where a search begins anew at each opening; the suite's time limit would end it."""
     assert len(html_to_text(markup * (1_000_000 // len(markup)) + "end")) <= 1_000_003
+
+
+@pytest.mark.parametrize("line", ["a line of it\n", "a line without an end ", "水は流れる。"])
+def test_a_body_is_held_once_whatever_its_lines(line: str) -> None:
+    body = Body(text=line * (2_000_000 // len(line)))
+    tracemalloc.start()
+    try:
+        _, chunks = build(PROJECT, document_id(PROJECT, identity(ITEM)), ITEM, body, source_items=())
+        count = sum(1 for _ in chunks)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count > 1_000
+    assert peak < 700 * count, "a chunk's ids and place; its text alone has from 1,200 to 1,800 bytes"

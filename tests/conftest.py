@@ -1,11 +1,18 @@
 """What tests of several kinds share: one real broker for the whole session, started when the first test asks."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from paperlog.up.kafka import EmbeddedKafka, embedded_kafka
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored; the commands that tests interrupt would inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -428,6 +428,25 @@ def test_two_processes_with_work_probe_together_no_more_than_twice_as_often(tmp_
     play(tmp_path, scenario)
 
 
+def test_two_processes_that_meet_different_failures_each_say_theirs_once(tmp_path: Path) -> None:
+    """One's answers are of another model, say, while the other's are refused; neither contradicts the other for ever."""
+
+    async def scenario(world: World) -> None:
+        await two_processes(world)
+        end_s = now_s() + 200.0
+        for who, make in (("a", lambda: Misconfigured("401")), ("b", empty)):
+            world.provider.fails_for[who] = lambda _, make=make: make() if now_s() < end_s else None
+        library(world)
+        await asyncio.sleep(end_s - now_s() - 1.0)
+        assert {one.who for one in world.provider.requests} == {"a", "b"}
+        reasons = [one.reason for one in world.said() if isinstance(one, EmbeddingPaused)]
+        assert sorted(reasons) == [PauseReason.PROVIDER_CONFIG, PauseReason.PROVIDER_QUOTA]
+        await all_went_through(world)
+        await world.until(lambda: isinstance(world.said()[-1], EmbeddingContinued), 60.0)
+
+    play(tmp_path, scenario)
+
+
 def test_a_pause_of_a_process_that_died_is_ended_by_the_one_that_takes_over(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await two_processes(world)

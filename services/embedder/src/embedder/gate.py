@@ -80,6 +80,10 @@ class Gate:
         self._knows_better = False
         self.told: PauseReason | None = None
         """The pause that stands in the log, whoever wrote it."""
+        self._known_as: PauseReason | None = None
+        """What the pause here has been called in the log. Another process's may have another reason at the same time:
+        each says its own once, or they would contradict each other for as long as both last.
+        """
 
     @property
     def pause(self) -> core.Pause | None:
@@ -102,6 +106,8 @@ class Gate:
         """Another process of the space has met the pause and said so."""
         now = self._clock.monotonic_s()
         self.told, self._knows_better = reason, False
+        if self._pause is None or self._pause.reason is reason:
+            self._known_as = reason
         self._happened(
             core.Obeyed(reason=reason, message=message, at_s=now, next_try_s=now + max(0.0, wait_s))
         )
@@ -125,9 +131,10 @@ class Gate:
             if pause is not None and core.may_probe(pause, now) and not self._waiting_count:
                 self._succeeded()
                 continue
-            if pause is not None and self.told is not pause.reason and core.is_to_be_said(pause, now):
+            is_news = pause is not None and (self.told is None or self._known_as is not pause.reason)
+            if pause is not None and is_news and core.is_to_be_said(pause, now):
                 logger.warning("embedding.paused", reason=pause.reason, why=pause.message)
-                self.told, self._knows_better = pause.reason, True
+                self.told, self._known_as, self._knows_better = pause.reason, pause.reason, True
                 await self._said(pause)
             elif pause is None and self.told is not None and self._knows_better:
                 logger.info("embedding.continued")
@@ -343,6 +350,8 @@ class Gate:
 
     def _happened(self, happening: core.Happening) -> None:
         self._pause = core.evolve(self._pause, happening)
+        if self._pause is None:
+            self._known_as = None
         self._notify()
 
     def _notify(self) -> None:

@@ -422,6 +422,7 @@ def test_two_processes_with_work_probe_together_no_more_than_twice_as_often(tmp_
         first = len(world.provider.requests)
         await asyncio.sleep(end_s - now_s() - 1.0)
         assert len(world.provider.requests) - first <= 2 * 300 / 30
+        assert len(world.said()) <= 2, "each may say it before it hears the other"
         await all_went_through(world)
         assert isinstance(world.said()[-1], EmbeddingContinued)
 

@@ -106,7 +106,7 @@ class Gate:
         """Another process of the space has met the pause and said so."""
         now = self._clock.monotonic_s()
         self.told, self._knows_better = reason, False
-        if self._pause is None or self._pause.reason is reason:
+        if self._pause is None:
             self._known_as = reason
         self._happened(
             core.Obeyed(reason=reason, message=message, at_s=now, next_try_s=now + max(0.0, wait_s))
@@ -131,8 +131,7 @@ class Gate:
             if pause is not None and core.may_probe(pause, now) and not self._waiting_count:
                 self._succeeded()
                 continue
-            is_news = pause is not None and (self.told is None or self._known_as is not pause.reason)
-            if pause is not None and is_news and core.is_to_be_said(pause, now):
+            if pause is not None and self._is_news(pause) and core.is_to_be_said(pause, now):
                 logger.warning("embedding.paused", reason=pause.reason, why=pause.message)
                 self.told, self._known_as, self._knows_better = pause.reason, pause.reason, True
                 await self._said(pause)
@@ -141,6 +140,9 @@ class Gate:
                 self.told, self._knows_better = None, False
                 await self._said(None)
             await self._wait(changed, _WAIT_S_MAX)
+
+    def _is_news(self, pause: core.Pause) -> bool:
+        return self.told is None or pause.reason not in (self.told, self._known_as)
 
     async def embed(
         self, texts: Sequence[str], *, is_wanted: Callable[[], bool] = _always, is_suspect: bool = False

@@ -109,6 +109,11 @@ def _no_retry_after(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(embedder.core, "_wait_s", lambda *_: 0.1)
 
 
+@a_break("a process takes another's pause for the end of what it has said itself")
+def _pauses_in_turn(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(embedder.gate.Gate, "_is_news", lambda self, pause: self.told is not pause.reason)
+
+
 @a_break("a cancelled attempt's paid vectors are thrown away")
 def _throw_away(patch: pytest.MonkeyPatch) -> None:
     real = Worker._plan

@@ -6,7 +6,7 @@ from the story. Checks during the run are made in the moment in which a fact bec
 
 import io
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ FOLDED_WITHIN_MS = 1_000
 """Of a document a leader may say what it does not know yet to be gone, and says it again; of an import it may not."""
 DECIDED_WITHIN_MS = 100
 """But for the time between its last look at the log and its commit: no look can be so late that nothing opens after it."""
+PAUSES_A_SECOND_MAX = 6
+"""Of a space with two processes, each of which may say each of the three reasons once; a process says none twice."""
 EXPECTED_CRASHES = {
     "graph-writer": {"StoreLost", "TransientFailure"},
     "ingest": {"Fenced"},
@@ -92,6 +94,7 @@ class Checker:
         self._opened_ms = 0
         self._garbled: set[UUID] = set()
         self._progress: dict[tuple[int, UUID, int], float] = {}
+        self._paused_ms: deque[int] = deque(maxlen=PAUSES_A_SECOND_MAX)
         self.poison_count = 0
         self.completions_checked = 0
         self.completions_excused = 0
@@ -177,6 +180,8 @@ class Checker:
             case "StoreOpened":
                 self._is_replaced = False
                 self._opened_ms = record.timestamp_ms
+            case "EmbeddingPaused":
+                self._paused(record.timestamp_ms)
             case "DocumentChunksSettled":
                 if record.timestamp_ms - self._opened_ms > FOLDED_WITHIN_MS:
                     self._chunks_settled(fields)
@@ -193,6 +198,14 @@ class Checker:
         return (
             f"{name} {who}" + (f" attempt {fields['attempt']}" if "attempt" in fields else "") + _more(fields)
         )
+
+    def _paused(self, at_ms: int) -> None:
+        """Processes that take each other's pauses for news of their own say them in turn, for as long as both last."""
+        if len(self._paused_ms) == PAUSES_A_SECOND_MAX and at_ms - self._paused_ms[0] < 1_000:
+            self._violated(
+                f"I6: more than {PAUSES_A_SECOND_MAX} pauses of one space were said within a second"
+            )
+        self._paused_ms.append(at_ms)
 
     def _chunks_settled(self, fields: Mapping[str, Any]) -> None:
         """What it counts as stored is there before anything older is swept."""

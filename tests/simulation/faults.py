@@ -11,8 +11,18 @@ from dataclasses import dataclass, replace
 
 INGEST = ("ingest-a", "ingest-b")
 EMBEDDERS = ("embedder-a", "embedder-b")
-WRITER = "graph-writer"
-PROCESSES = (*INGEST, *EMBEDDERS, WRITER)
+WRITERS = ("graph-writer-a", "graph-writer-b")
+"""Where the store is embedded, only the first: it has one owner."""
+
+
+def has_server(seed: int) -> bool:
+    """Whether the store is a server that two writers share, in one world of four."""
+    return seed % 4 == 3
+
+
+def processes_of(seed: int) -> tuple[str, ...]:
+    return (*INGEST, *EMBEDDERS, *(WRITERS if has_server(seed) else WRITERS[:1]))
+
 
 KINDS: Mapping[str, tuple[str, float]] = {
     # kind: what is counted until it comes, and how often it is drawn beside the others
@@ -68,11 +78,15 @@ def draw_faults(seed: int, counts: Mapping[tuple[str, str], int]) -> list[Fault]
     kinds = chance.choices(
         list(KINDS), [weight for _, weight in KINDS.values()], k=chance.randint(1, FAULTS_MAX)
     )
-    faults = [_draw(kind, chance, counts) for kind in kinds]
+    faults = [_draw(kind, seed, chance, counts) for kind in kinds]
     # What a process holds and the log has not is lost with it: so it dies then, more often than chance would have it.
     held = [one for one in faults if one.kind in ("slow write", "refuse append") and chance.random() < 0.5]
     # Who was stopped has not heard what the other decided, and leads at once where the other is dead by then.
     unheard = [one for one in faults if one.kind == "stop" and one.who in INGEST and chance.random() < 0.5]
+    # Of two writers one that stands still, and goes on when the other has read on in its place.
+    if has_server(seed) and chance.random() < 0.5:
+        stop = Fault(kind="stop", at=0, who=chance.choice(WRITERS), seconds=chance.choice([12.0, 20.0]))
+        faults.append(replace(stop, at=_when(stop, chance, counts)))
     return [
         *faults,
         *(replace(one, kind="kill sender", seconds=one.seconds / 2) for one in held),
@@ -87,21 +101,24 @@ def _death_of_the_other(stop: Fault, chance: random.Random, counts: Mapping[tupl
     return replace(death, at=max(1, int(share * chance.uniform(0.9, 1.3) * counts.get(death.counted, 20))))
 
 
-def _draw(kind: str, chance: random.Random, counts: Mapping[tuple[str, str], int]) -> Fault:
+def _draw(kind: str, seed: int, chance: random.Random, counts: Mapping[tuple[str, str], int]) -> Fault:
     fault = Fault(kind=kind, at=0, seconds=round(chance.uniform(0.1, 3.0), 2))
     if kind in ("kill", "kill and wipe"):
-        fault = replace(fault, who=chance.choice(PROCESSES))
+        fault = replace(fault, who=chance.choice(processes_of(seed)))
     elif kind == "stop":
-        fault = replace(
-            fault, who=chance.choice([*INGEST, *EMBEDDERS]), seconds=chance.choice([3.0, 12.0, 20.0])
-        )
+        stoppable = [*INGEST, *EMBEDDERS, *(WRITERS if has_server(seed) else ())]
+        fault = replace(fault, who=chance.choice(stoppable), seconds=chance.choice([3.0, 12.0, 20.0]))
     elif kind == "stop decider":
         fault = replace(fault, seconds=chance.choice([12.0, 20.0]))
     elif kind == "poison":
         fault = replace(fault, who=chance.choice(["import-requests", "imports", "chunks", "embeddings"]))
     elif kind == "broker away":
         fault = replace(fault, seconds=round(chance.uniform(0.5, 15.0), 1))
-    return replace(fault, at=chance.randint(1, max(2, int(1.2 * counts.get(fault.counted, 20)))))
+    return replace(fault, at=_when(fault, chance, counts))
+
+
+def _when(fault: Fault, chance: random.Random, counts: Mapping[tuple[str, str], int]) -> int:
+    return chance.randint(1, max(2, int(1.2 * counts.get(fault.counted, 20))))
 
 
 class Plan:

@@ -31,6 +31,7 @@ from eventlog.events import DocumentRejectionReason, Message, SourceKind
 from eventlog.ids import ProjectId
 from eventlog.log import TopicPartition
 from eventlog.memory import MemoryBroker
+from eventlog.memory_group import Group, Member
 from eventlog.snapshot import SnapshotFile
 from eventlog.topics import EMBEDDINGS, IMPORTS
 from graph_writer.apply import Applier
@@ -227,13 +228,18 @@ async def run_embedder(folder: Path) -> None:
 
 
 class Reading:
-    """In the place of Faust: five records of any partitions, and assignments that come in the middle of a batch."""
+    """In the place of Faust: five records of any partitions, and assignments that come in the middle of a batch.
+
+    `instance`: one of several members, which has the partitions that the group gives it; else it has all.
+    """
 
     is_busy = False
 
-    def __init__(self, log: ProcessLog, plan: Plan) -> None:
+    def __init__(self, log: ProcessLog, plan: Plan, instance: str = "") -> None:
         self._log = log
         self._plan = plan
+        self._instance = instance
+        self._partitions = frozenset() if instance else SOURCES
         self._generation = 0
         self._pause_s = log.chance.choice(PAUSES_S)
         self._late = log.chance.choice([None, *sorted(SOURCES, key=str)])
@@ -243,15 +249,18 @@ class Reading:
         self.next_offsets: dict[TopicPartition, int] = {}
 
     async def run(self, writer: Writer) -> None:
-        self.next_offsets = dict(await writer.assigned(SOURCES))
-        self._reader = await self._log.reader(
-            {at: offset for at, offset in self.next_offsets.items() if at != self._late}
-        )
+        if self._instance:
+            self._join(writer)
+        else:
+            await self._reassign(writer)
         while True:
             generation = self._generation
             if self._late is not None and asyncio.get_running_loop().time() > self._late_until_s:
-                self._reader.seek(self._late, self.next_offsets[self._late])
                 self._late = None
+                await self._read_on()
+            if self._reader is None:
+                await asyncio.sleep(0.1)
+                continue
             records = await self._reader.poll(records_max=BATCH, timeout_s=0.5)
             if self._plan.meet("batch"):
                 self._reassigning = asyncio.create_task(self._reassign(writer))
@@ -259,7 +268,7 @@ class Reading:
             if self._reassigning is not None and self._reassigning.done():
                 self._reassigning.result()
             if generation != self._generation:
-                self._seek()  # what is in hand is left over from before a new assignment, or was read just behind it
+                await self._read_on()  # what is in hand is left over from before, or was read just behind it
                 continue
             if not records:
                 continue
@@ -269,19 +278,45 @@ class Reading:
             await writer.handle(records)
             self.is_busy = False
 
-    async def _reassign(self, writer: Writer) -> None:
-        self.next_offsets = dict(await writer.assigned(SOURCES))
-        self._seek()
-        self._generation += 1
+    def _join(self, writer: Writer) -> None:
+        broker = self._log.broker
+        group = broker.groups.setdefault("graph-writer", Group(broker, "graph-writer", IMPORTS, EMBEDDINGS))
 
-    def _seek(self) -> None:
-        for at, offset in self.next_offsets.items():
-            if at != self._late:
+        async def assigned(partitions: frozenset[TopicPartition]) -> None:
+            self._partitions = partitions
+            try:
+                await self._reassign(writer)
+            except Exception as error:  # noqa: BLE001 - whatever it was, Faust crashes of it
+                writer.crashed(error)
+
+        async def revoked(_: frozenset[TopicPartition]) -> None:
+            """What is in hand goes on, while another reads it already."""
+
+        member = Member(self._instance, assigned, revoked)
+        self._log.members.append((group, member))
+        group.join(member)
+
+    async def _reassign(self, writer: Writer) -> None:
+        self.next_offsets = dict(await writer.assigned(self._partitions)) if self._partitions else {}
+        self._generation += 1
+        await self._read_on()
+
+    async def _read_on(self) -> None:
+        starts = {at: offset for at, offset in self.next_offsets.items() if at != self._late}
+        if not starts:
+            self._reader = None
+        elif self._reader is None or not self._reader._positions.keys() <= starts.keys():
+            self._reader = await self._log.reader(starts)
+        else:
+            for at, offset in starts.items():
                 self._reader.seek(at, offset)
 
     async def passed(self) -> dict[TopicPartition, tuple[int, int]]:
-        found = {at: await self._reader.position(at) for at in SOURCES if at != self._late}
-        return {at: (position, self.next_offsets[at]) for at, position in found.items()}
+        given_out = dict(self.next_offsets)
+        return {at: (await self._reader.position(at), given_out[at]) for at in given_out if at != self._late}
+
+    def has_read(self, at: TopicPartition, end: int) -> bool:
+        return self._reader is not None and self._reader._positions.get(at, -1) >= end
 
     def is_stuck(self) -> bool:
         return False
@@ -301,6 +336,7 @@ async def _patiently(opening: Callable[[], Awaitable[None]]) -> None:
 async def run_graph_writer(
     folder: Path, log: ProcessLog, store: DiskStore, plan: Plan, started: Callable[[Writer], None]
 ) -> None:
+    instance = folder.name if store.is_shared else ""
     clock, health = LoopClock(), Health()
     opened = OpenedStore(store)
     await _patiently(lambda: opened.open(SOURCES))
@@ -336,7 +372,7 @@ async def run_graph_writer(
         health=health,
         crash=failed.set_exception,
     )
-    reading = Reading(log, plan)
+    reading = Reading(log, plan, instance)
     writer.reading = reading  # type: ignore[assignment]  # it stands in for Faust
     started(writer)
 

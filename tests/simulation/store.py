@@ -1,15 +1,18 @@
 """A store on a disk that loses what was not flushed, and that somebody may delete or restore from an older copy.
 
-`Disk` outlives every process; `DiskStore` is what one process has opened of it, and works on. It passes the contract
-of stores. A deleted or replaced disk goes on taking writes into
-nowhere, as an open shard of the embedded store does; only `check` and `flush` find out.
+`Disk` outlives every process; `DiskStore` is what one process has opened of it, and works on. A deleted or replaced
+disk goes on taking writes into nowhere, as an open shard of the embedded store does; only `check` and `flush` find out.
+`ServerStore` is a client of a server, as Qdrant's: several processes write to what is there now. Both pass the contract
+of stores.
 """
 
+import asyncio
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -20,6 +23,7 @@ from graph_writer.stores.store import (
     Order,
     Payload,
     Point,
+    StoreAway,
     StoreLost,
     StoreMismatch,
     Swap,
@@ -30,6 +34,9 @@ from graph_writer.stores.store import (
 Points = dict[UUID, Point]
 Write = tuple[str, UUID, Point | None]
 SNAPSHOTS_MAX = 4
+ON_ITS_WAY_S = (0.0, 0.0, 0.0, 0.001, 0.01)
+"""A request to a server, or its answer."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -38,10 +45,23 @@ class Disk:
 
     chance: random.Random
     flushed: dict[str, Points] = field(default_factory=dict)
-    made_as: dict[str, Collection] = field(default_factory=dict)
+    made_as: dict[str, tuple[Collection, int]] = field(default_factory=dict)
+    """With what tells each collection from one that is made under its name later."""
     generation: int = 0
     unflushed: list[Write] = field(default_factory=list)
-    copies: list[tuple[dict[str, Points], dict[str, Collection]]] = field(default_factory=list)
+    copies: list[tuple[dict[str, Points], dict[str, tuple[Collection, int]]]] = field(default_factory=list)
+    _made: int = 0
+
+    def make(self, collection: Collection) -> int:
+        """Where it is missing. Raises StoreMismatch when it was made with other settings."""
+        if collection.name not in self.made_as:
+            self._made += 1
+            self.made_as[collection.name] = (collection, self._made)
+            self.flushed[collection.name] = {}
+        made_as, id_ = self.made_as[collection.name]
+        if (made_as.space, made_as.keywords) != (collection.space, collection.keywords):
+            raise StoreMismatch(f"{collection.name} was made as {made_as}, not {collection}")
+        return id_
 
     def power_off(self) -> None:
         """Of what was not flushed, each collection keeps as much as its disk had got to."""
@@ -58,12 +78,13 @@ class Disk:
     def lose(self) -> None:
         self._replace({}, {})
 
-    def restore(self) -> None:
+    def restore(self, is_old: Callable[[dict[str, Points]], bool]) -> None:
         """An older copy; without one, all is lost."""
-        points, made_as = self.chance.choice(self.copies) if self.copies else ({}, {})
+        copies = [one for one in self.copies if is_old(one[0])]
+        points, made_as = self.chance.choice(copies) if copies else ({}, {})
         self._replace({name: dict(one) for name, one in points.items()}, dict(made_as))
 
-    def _replace(self, points: dict[str, Points], made_as: dict[str, Collection]) -> None:
+    def _replace(self, points: dict[str, Points], made_as: dict[str, tuple[Collection, int]]) -> None:
         self.flushed, self.made_as = points, made_as
         self.unflushed.clear()
         self.generation += 1
@@ -83,10 +104,8 @@ class DiskStore:
         if collection.name in self._opened:
             return
         await self.check()
-        made_as = self._disk.made_as.setdefault(collection.name, collection)
-        if (made_as.space, made_as.keywords) != (collection.space, collection.keywords):
-            raise StoreMismatch(f"{collection.name} was made as {made_as}, not {collection}")
-        self._opened[collection.name] = dict(self._disk.flushed.setdefault(collection.name, {}))
+        self._disk.make(collection)
+        self._opened[collection.name] = dict(self._disk.flushed[collection.name])
 
     async def get(
         self,
@@ -97,7 +116,7 @@ class DiskStore:
         with_vector: bool = False,
     ) -> dict[UUID, Point]:
         self._meets("get")
-        points = self._opened[collection]
+        points = self._points(collection)
         return {id_: _part(points[id_], fields, with_vector) for id_ in set(ids) if id_ in points}
 
     async def scroll(
@@ -111,7 +130,7 @@ class DiskStore:
         with_vector: bool = False,
     ) -> tuple[list[Point], UUID | None]:
         self._meets("scroll")
-        points = self._opened[collection]
+        points = self._points(collection)
         ids = sorted(one for one in points if (after is None or one >= after) and _fits(points[one], where))
         page = [_part(points[one], fields, with_vector) for one in ids[:limit]]
         return page, ids[limit] if len(ids) > limit else None
@@ -125,12 +144,12 @@ class DiskStore:
     async def delete(self, collection: str, ids: Sequence[UUID], *, order: Order | None = None) -> None:
         self._meets("delete")
         for id_ in ids:
-            if id_ in self._opened[collection] and self._may_write(collection, id_, order):
+            if id_ in self._points(collection) and self._may_write(collection, id_, order):
                 self._write(collection, id_, None)
 
     async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
         self._meets("swap")
-        points = self._opened[collection]
+        points = self._points(collection)
         for swap in swaps:
             there: Payload = points[swap.id].payload if swap.id in points else {}
             if there.get(swap.field) != swap.expected and there != swap.new:
@@ -143,17 +162,17 @@ class DiskStore:
         self, collection: str, query: bytes | Words, where: Where, *, limit: int, fields: Sequence[str]
     ) -> list[Hit]:
         """By every point; nobody searches in a simulation, but whoever passes for a store can."""
-        points = [one for one in self._opened[collection].values() if _fits(one, where)]
+        points = [one for one in self._points(collection).values() if _fits(one, where)]
         scored = [
             (score, one)
             for one in points
-            if (score := _score(one, query, self._opened[collection].values())) is not None
+            if (score := _score(one, query, self._points(collection).values())) is not None
         ]
         best = sorted(scored, key=lambda one: -one[0])[:limit]
         return [Hit(id=one.id, score=score, payload=_part(one, fields, False).payload) for score, one in best]
 
     async def count(self, collection: str) -> int:
-        return len(self._opened[collection])
+        return len(self._points(collection))
 
     async def flush(self) -> None:
         self._meets("flush")
@@ -171,17 +190,121 @@ class DiskStore:
         if self._generation == self._disk.generation:
             await self.flush()
 
+    def _points(self, collection: str) -> Points:
+        return self._opened[collection]
+
     def _may_write(self, collection: str, id_: UUID, order: Order | None) -> bool:
-        there = self._opened[collection].get(id_)
+        there = self._points(collection).get(id_)
         if there is None or order is None or "revision" not in there.payload:
             return True
         return (there.payload["revision"], there.payload["attempt"]) <= order
 
     def _write(self, collection: str, id_: UUID, point: Point | None) -> None:
         write = (collection, id_, point)
-        _write(self._opened[collection], write)
+        _write(self._points(collection), write)
         if self._generation == self._disk.generation:
             self._disk.unflushed.append(write)
+
+
+class ServerStore(DiskStore):
+    """A call takes effect somewhere between its request and its answer, and an answer may be lost. Nothing has to be flushed;
+    what was restored from a copy has the identity that it had.
+    """
+
+    is_shared = True
+
+    def __init__(self, disk: Disk, meets: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__(disk)
+        self._meets_call = meets
+        self._ids: dict[str, int] = {}
+
+    async def open(self, collection: Collection) -> None:
+        await self._on_its_way()
+        self._ids[collection.name] = self._disk.make(collection)
+
+    async def get(
+        self,
+        collection: str,
+        ids: Iterable[UUID],
+        *,
+        fields: Sequence[str] | None = None,
+        with_vector: bool = False,
+    ) -> dict[UUID, Point]:
+        return await self._call(partial(super().get, collection, ids, fields=fields, with_vector=with_vector))
+
+    async def scroll(
+        self,
+        collection: str,
+        where: Where,
+        *,
+        limit: int,
+        after: UUID | None = None,
+        fields: Sequence[str] | None = None,
+        with_vector: bool = False,
+    ) -> tuple[list[Point], UUID | None]:
+        return await self._call(
+            partial(
+                super().scroll,
+                collection,
+                where,
+                limit=limit,
+                after=after,
+                fields=fields,
+                with_vector=with_vector,
+            )
+        )
+
+    async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
+        await self._call(partial(super().upsert, collection, points, order=order))
+
+    async def delete(self, collection: str, ids: Sequence[UUID], *, order: Order | None = None) -> None:
+        await self._call(partial(super().delete, collection, ids, order=order))
+
+    async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
+        """One by one, and then a look whether ours is what stands there."""
+        for one in swaps:
+            await self._call(partial(super().swap, collection, [one]))
+        found = await self.get(collection, [one.id for one in swaps])
+        return all(one.id in found and found[one.id].payload == one.new for one in swaps)
+
+    async def flush(self) -> None:
+        self._meets_call("flush")
+        await self.check()
+
+    async def check(self) -> None:
+        await self._on_its_way()
+        for name, id_ in self._ids.items():
+            if name not in self._disk.made_as or self._disk.made_as[name][1] != id_:
+                raise StoreLost(f"{name} is another collection now")
+
+    async def close(self) -> None:
+        pass
+
+    async def _call(self, effect: Callable[[], Awaitable[T]]) -> T:
+        await self._on_its_way()
+        is_lost = False
+        try:
+            self._meets_call("call")
+        except StoreAway:
+            is_lost = self._disk.chance.random() < 0.5
+            if not is_lost:
+                raise
+        done = await effect()
+        await self._on_its_way()
+        if is_lost:
+            raise StoreAway("the answer was lost")
+        return done
+
+    async def _on_its_way(self) -> None:
+        await asyncio.sleep(self._disk.chance.choice(ON_ITS_WAY_S))
+
+    def _points(self, collection: str) -> Points:
+        if collection not in self._disk.flushed:
+            raise StoreLost(f"404: there is no {collection}")
+        return self._disk.flushed[collection]
+
+    def _write(self, collection: str, id_: UUID, point: Point | None) -> None:
+        _write(self._points(collection), (collection, id_, point))
 
 
 def _write(points: Points, write: Write) -> None:

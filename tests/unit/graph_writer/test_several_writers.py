@@ -12,9 +12,10 @@ from eventlog.events import ChunkOutcome, ChunksSettled, DocumentSettled
 from eventlog.log import TopicPartition
 from eventlog.memory import MemoryLog
 from eventlog.topics import EMBEDDINGS, IMPORTS
+from graph_writer.core import position_id, read_marks
 from graph_writer.opened import GRAPH, collection_of
 from graph_writer.stores.qdrant import QdrantStore
-from graph_writer.stores.store import Order, Point, StoreLost
+from graph_writer.stores.store import Order, Point, StoreLost, Swap
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
@@ -30,11 +31,18 @@ class InterruptedStore(QdrantStore):
         super().__init__(client)
         self.first: Callable[[], Awaitable[None]] | None = None
 
-    async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
+    async def _interrupted(self) -> None:
         first, self.first = self.first, None
         if first is not None:
             await first()
+
+    async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
+        await self._interrupted()
         await super().upsert(collection, points, order=order)
+
+    async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
+        await self._interrupted()
+        return await super().swap(collection, swaps)
 
     async def close(self) -> None:
         """The client is the other's, too."""
@@ -138,6 +146,109 @@ async def test_a_writer_whose_partition_another_has_read_on_gives_up(
     await decisions.catch_up()
     with pytest.raises(StoreLost, match="not those last written"):
         await chunks.publisher.cycle()
+
+
+@pytest.fixture
+async def overtaken(world: World, writers: tuple[Process, Process]) -> Callable[[], Awaitable[None]]:
+    """The second stands still for long: the first is given its partition, and reads all that there is."""
+    chunks, _ = writers
+
+    async def overtake() -> None:
+        chunks.next = dict(await chunks.writer.assigned(frozenset({CHUNKS, DECISIONS})))
+        await chunks.catch_up()
+
+    return overtake
+
+
+async def test_who_is_overtaken_before_a_document_is_written_takes_nothing_of_the_newer_one_away(
+    world: World, writers: tuple[Process, Process], overtaken: Callable[[], Awaitable[None]]
+):
+    chunks, decisions = writers
+    old = Content(text=("one",), concepts={"Finch": (0,)}, revision=await world.request())
+    await decisions.take_all()
+    await world.bring(old)
+    new = Content(text=("two",), concepts={"Beak": (0,)}, revision=await world.request())
+    offset = await world.bring(new)
+    await world.say(new.settled(offset, BIB, TEXT))
+
+    decisions.store.first = overtaken  # type: ignore[attr-defined]  # an InterruptedStore
+    await decisions.take(DECISIONS, 1)
+    assert world.said(DocumentSettled)[-1].revision == new.revision
+    found = await chunks.store.get(GRAPH.name, [new.document_id])
+    assert found[new.document_id].payload["revision"] == new.revision
+    assert {one.revision for one in read_marks(found[new.document_id].payload).values()} == {new.revision}
+    held = await chunks.applier.held(GRAPH.name, new.document_id)
+    assert {one.revision for one in held} == {new.revision}, (
+        "edges of the older one were swept, and came late"
+    )
+
+
+async def test_who_is_overtaken_before_a_mark_is_raised_lets_a_higher_one_stand(
+    world: World, writers: tuple[Process, Process], overtaken: Callable[[], Awaitable[None]]
+):
+    chunks, decisions = writers
+    old = Content(text=("one",), revision=await world.request())
+    first = await world.bring(old)
+    new = Content(text=("two",), revision=await world.request())
+    second = await world.bring(new)
+    await chunks.catch_up()
+    await decisions.take_all()
+    await world.say(old.settled(first, BIB, TEXT), new.settled(second, BIB, TEXT))
+
+    decisions.store.first = overtaken  # type: ignore[attr-defined]  # an InterruptedStore
+    await decisions.take(DECISIONS, 1)
+    found = await chunks.store.get(GRAPH.name, [new.document_id])
+    assert {one.revision for one in read_marks(found[new.document_id].payload).values()} == {new.revision}
+
+
+async def test_a_space_that_one_makes_is_not_read_from_the_beginning_by_the_other(
+    world: World, writers: tuple[Process, Process]
+):
+    chunks, decisions = writers
+    content = Content(text=("one",), revision=await world.request())
+    await world.say(content.parsed())
+    await decisions.catch_up()
+    await world.embed(*content.chunks())
+    await chunks.catch_up()
+    there = await chunks.store.get(COLLECTION, [position_id(DECISIONS.topic, DECISIONS.partition)])
+    assert [one.payload["offset"] for one in there.values()] == [decisions.next[DECISIONS]]
+
+
+async def test_a_copy_that_a_server_got_back_is_noticed_though_nothing_comes_and_before_anything_is_said(
+    world: World, writers: tuple[Process, Process]
+):
+    chunks, _ = writers
+    content = Content(text=("one",), revision=await world.request())
+    await world.say(content.parsed())
+    await world.embed(content.embedded(0))
+    await chunks.catch_up()
+    at = [position_id(CHUNKS.topic, CHUNKS.partition)]
+    copy = await chunks.store.get(COLLECTION, at)
+    await world.embed(content.embedded(1))
+    await chunks.catch_up()
+    await chunks.opened.check()
+    await chunks.store.upsert(COLLECTION, list(copy.values()))
+    with pytest.raises(StoreLost, match="came back from a copy"):
+        await chunks.publisher.run()
+    await world.embed(content.embedded(1))
+    await chunks.take_all()
+    count = len(world.said(ChunksSettled))
+    with pytest.raises(StoreLost, match="came back from a copy"):
+        await chunks.publisher.cycle()
+    assert len(world.said(ChunksSettled)) == count
+
+
+async def test_a_document_from_before_versions_were_counted_is_counted_from_now_on(
+    world: World, writers: tuple[Process, Process]
+):
+    _, decisions = writers
+    content = Content(text=("one",), revision=await world.request())
+    await decisions.store.upsert(GRAPH.name, [Point(id=content.document_id, payload={"revision": -1})])
+    await world.say(content.parsed())
+    await decisions.catch_up()
+    found = await decisions.store.get(GRAPH.name, [content.document_id])
+    assert found[content.document_id].payload["version"] == 1
+    assert found[content.document_id].payload["revision"] == content.revision
 
 
 async def test_on_a_server_the_store_says_the_same_as_embedded(

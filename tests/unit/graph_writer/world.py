@@ -43,7 +43,7 @@ SCHEMAS = Schemas(schemas_dir())
 PARTITIONS = frozenset(
     TopicPartition(topic, one) for topic in TOPICS for one in range(topic_table()[topic].partitions)
 )
-VOLATILE = {"revision", "attempt", "marks"}
+VOLATILE = {"revision", "attempt", "marks", "version"}
 BOOKKEEPING = {"position", "settings", "store", "collection", "dead_letters"}
 _LEFT: list[Store] = []
 Points = dict[str, dict[str, tuple[Any, ...]]]

@@ -33,10 +33,10 @@ class Member:
 
 
 class Group:
-    def __init__(self, broker: MemoryBroker, name: str, topic: str) -> None:
+    def __init__(self, broker: MemoryBroker, name: str, *topics: str) -> None:
         self._broker = broker
         self._name = name
-        self._topic = topic
+        self._topics = topics
         self._members: list[Member] = []
         self._is_due = False
         self._task: asyncio.Task[None] | None = None
@@ -109,10 +109,13 @@ class Group:
                 member.is_moving = True
             await asyncio.gather(*(self._call(one, one.revoked) for one in members if one.partitions))
             # A dead member that nobody missed yet keeps its share: its partitions stand still, as in Kafka.
-            count = len(self._broker.topic(self._topic))
+            partitions = [
+                TopicPartition(topic, number)
+                for topic in self._topics
+                for number in range(len(self._broker.topic(topic)))
+            ]
             for number, member in enumerate(self._members):
-                share = range(number, count, len(self._members))
-                self._give(member, frozenset(TopicPartition(self._topic, one) for one in share))
+                self._give(member, frozenset(partitions[number :: len(self._members)]))
             living = [one for one in self._members if not one.is_dead]
             await asyncio.gather(*(self._call(one, one.assigned) for one in living))
             for member in living:
@@ -131,7 +134,7 @@ class Group:
         member.partitions = partitions
         member.paused.clear()
         member.positions = {}
-        for at in sorted(partitions, key=lambda one: one.partition):
+        for at in sorted(partitions, key=lambda one: (one.topic, one.partition)):
             begin = self._broker.partition(at.topic, at.partition).begin
             member.positions[at] = max(begin, committed.get(at, begin))
 

@@ -4,11 +4,10 @@ It knows records and the store, not the group: it neither commits nor publishes.
 store has flushed it. Everything written is ordered by (revision, attempt), so any record may come again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -36,7 +35,7 @@ from graph_writer.core import Arrival, Draft, Known, Mark, Plan, ReadTo, Settlem
 from graph_writer.dead_letters import DeadLetters
 from graph_writer.opened import GRAPH, OpenedStore, record_identity
 from graph_writer.projects import Projects
-from graph_writer.stores.store import Order, Point, Where
+from graph_writer.stores.store import Order, Payload, Point, Swap, Where
 from graph_writer.words import Keywords
 
 SCROLL_LIMIT = 500
@@ -260,20 +259,24 @@ class Applier:
 
     async def _apply_parsed(self, parsed: DocumentParsed) -> None:
         plan = graph.plan_graph(parsed)
-        paper = await self._paper(parsed.document_id)
-        marks = core.read_marks(paper)
-        stored = (paper.get("revision", -1), paper.get("attempt", 0))
-        is_newer = graph.has_facts(parsed) and (parsed.revision, parsed.attempt) >= stored
-        if is_newer or not paper:
-            payload = core.write_marks(plan.paper.payload, marks)
-            await self._store.upsert(GRAPH.name, [Point(id=parsed.document_id, payload=payload)])
+
+        def facts(paper: Payload) -> Payload | None:
+            stored = (paper.get("revision", -1), paper.get("attempt", 0))
+            is_newer = graph.has_facts(parsed) and (parsed.revision, parsed.attempt) >= stored
+            if paper and not is_newer:
+                return None
+            return core.write_marks(plan.paper.payload, core.read_marks(paper))
+
+        marks = core.read_marks(await self._write_paper(parsed.document_id, facts))
         await self._upsert(GRAPH.name, await self._unknown(plan.shared))
-        current = [
-            edge
-            for edge in plan.edges
-            if (mark := marks.get(Part(edge.payload["part"]))) is None or mark.revision <= parsed.revision
-        ]
+        current = core.not_superseded(plan.edges, marks)
         await self._upsert(GRAPH.name, current)
+        if self._store.is_shared:
+            # Another writer may have raised a mark between our look and our write, and swept before we wrote.
+            raised = core.read_marks(await self._paper(parsed.document_id))
+            kept = {edge.id for edge in core.not_superseded(current, raised)}
+            stale = [edge.id for edge in current if edge.id not in kept]
+            await self._store.delete(GRAPH.name, stale, order=(parsed.revision, core.ATTEMPT_MAX))
 
     async def _unknown(self, shared: Sequence[Draft]) -> list[Draft]:
         """A shared node follows from its key, so one that is there needs no writing."""
@@ -285,12 +288,15 @@ class Applier:
         parsed = await self.parsed_at(event.document_id, event.parsed_offset)
         plan = graph.plan_graph(parsed)
         mark = Mark(revision=event.revision, parsed_offset=event.parsed_offset)
-        paper = await self._paper(event.document_id)
-        marks, taken = core.raise_marks(core.read_marks(paper), event.parts, mark)
+        taken: list[Part] = []
+
+        def marked(paper: Payload) -> Payload | None:
+            nonlocal taken
+            marks, taken = core.raise_marks(core.read_marks(paper), event.parts, mark)
+            return core.write_marks(paper or plan.paper.payload, marks) if taken else None
+
+        await self._write_paper(event.document_id, marked)
         if taken:
-            base = paper or plan.paper.payload
-            point = Point(id=event.document_id, payload=core.write_marks(base, marks))
-            await self._store.upsert(GRAPH.name, [point])
             await self._opened.look_for_spaces()
         swept = await self._sweep(parsed, plan, taken)
         is_superseded = bool(event.parts) and not taken
@@ -320,7 +326,29 @@ class Applier:
             )
         return event
 
-    async def _paper(self, document: DocumentId) -> dict[str, Any]:
+    async def _write_paper(
+        self, document: DocumentId, change: Callable[[Payload], Payload | None]
+    ) -> Payload:
+        """What stands there afterwards. `change` makes of what is there what is to be there; null: as it is.
+
+        Where others write, the point counts its versions, and one that was written meanwhile is changed anew.
+        """
+        while True:
+            paper = await self._paper(document)
+            changed = change(paper)
+            if changed is None:
+                return paper
+            version = paper.get("version")
+            if self._store.is_shared:
+                changed = {**changed, "version": (version or 0) + 1}
+            if not self._store.is_shared or (paper and version is None):  # not counted yet
+                await self._store.upsert(GRAPH.name, [Point(id=document, payload=changed)])
+                return changed
+            swap = Swap(id=document, field="version", expected=version, new=changed)
+            if await self._store.swap(GRAPH.name, [swap]):
+                return changed
+
+    async def _paper(self, document: DocumentId) -> Payload:
         found = await self._store.get(GRAPH.name, [document])
         return found[document].payload if document in found else {}
 

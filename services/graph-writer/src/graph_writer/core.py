@@ -440,6 +440,16 @@ def raise_marks(marks: Marks, parts: Iterable[Part], mark: Mark) -> tuple[dict[P
     return raised, taken
 
 
+def not_superseded(edges: Iterable[Draft], marks: Marks) -> list[Draft]:
+    """Those of whose part no newer content has taken the place."""
+    return [
+        edge
+        for edge in edges
+        if (mark := marks.get(Part(edge.payload["part"]))) is None
+        or mark.revision <= edge.payload["revision"]
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A point of a document as a sweep sees it; `name` is what the new content's list would call it."""

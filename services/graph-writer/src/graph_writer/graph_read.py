@@ -29,7 +29,7 @@ NODES_MAX = 50_000
 PAIRS_MAX = 20_000
 CONCEPTS_PER_DOCUMENT_MAX = 60
 PAGE = 50
-_HIDDEN = {"project_id", "document_id", "kind", "revision", "attempt", "marks", "part"}
+_HIDDEN = {"project_id", "document_id", "kind", "revision", "attempt", "marks", "version", "part"}
 
 
 class GraphRead:

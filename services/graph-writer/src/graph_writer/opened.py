@@ -7,6 +7,7 @@ last seen: another value means that somebody put another store under us, and onl
 
 import uuid
 from collections.abc import Iterable, Mapping
+from uuid import UUID
 
 from eventlog.envelope import header
 from eventlog.ids import NAMESPACE, StoreId
@@ -44,6 +45,8 @@ class OpenedStore:
         self.id = StoreId(uuid.UUID(int=0))
         self._spaces: dict[str, Collection] = {}
         self._positions: dict[str, dict[TopicPartition, ReadTo]] = {}
+        self._partitions: dict[UUID, TopicPartition] = {}
+        """All that there are, whoever reads them, by the id of their position."""
 
     @property
     def collections(self) -> tuple[Collection, ...]:
@@ -59,7 +62,12 @@ class OpenedStore:
         return None if known is None else known.name
 
     async def open(self, partitions: Iterable[TopicPartition]) -> None:
-        """Opens every collection that is listed; one that is listed but gone begins at the beginning."""
+        """Opens every collection that is listed; one that is listed but gone begins at the beginning.
+
+        `partitions`: all that there are.
+        """
+        partitions = tuple(partitions)
+        self._partitions = {position_id(one.topic, one.partition): one for one in partitions}
         await self.store.open(GRAPH)
         drawn = {"kind": "store", "store_id": str(uuid.uuid4()), "version": 1}
         await self.store.swap(GRAPH.name, [Swap(id=_STORE_ID, field="version", expected=None, new=drawn)])
@@ -87,6 +95,24 @@ class OpenedStore:
             at: lowest(self._positions[collection.name][at] for collection in self.collections)
             for at in wanted.values()
         }
+
+    async def check(self) -> None:
+        """Raises StoreLost when this is not the store that was opened.
+
+        A server's that came back from an older copy is the same collection; only what it says of itself is older.
+        """
+        await self.store.check()
+        if not self.store.is_shared:
+            return
+        for collection in self.collections:
+            there = {
+                position_id(at.topic, at.partition): read_to.offset
+                for at, read_to in self._positions[collection.name].items()
+                if read_to.offset > 0
+            }
+            found = await self.store.get(collection.name, there)
+            if any(id_ not in found or _read_to(found[id_]).offset < offset for id_, offset in there.items()):
+                raise StoreLost(f"{collection.name} has read less than it had: it came back from a copy")
 
     async def forget_positions(self, partitions: Iterable[TopicPartition]) -> None:
         """Returns when the store has flushed it: everything in these partitions is read again."""
@@ -140,13 +166,15 @@ class OpenedStore:
         collection = collection_of(space)
         present = self._positions[GRAPH.name]
         await self.store.open(collection)
-        found = await self.store.get(collection.name, [position_id(at.topic, at.partition) for at in present])
+        found = await self.store.get(collection.name, self._partitions)
+        # The other writers' partitions too: whoever has them next would read them from their beginning.
+        graphs = await self.store.get(GRAPH.name, self._partitions.keys() - found.keys())
         missing = [
-            Point(id=id_, payload=_position_payload(at, read_to))
-            for at, read_to in present.items()
-            if read_to.offset > 0 and (id_ := position_id(at.topic, at.partition)) not in found
+            Swap(id=id_, field="offset", expected=None, new=point.payload) for id_, point in graphs.items()
         ]
-        await self.store.upsert(collection.name, missing)
+        if missing:
+            await self.store.swap(collection.name, missing)
+            found |= await self.store.get(collection.name, graphs)  # another may have been first
         listing = Point(
             id=uuid.uuid5(NAMESPACE, f"collection\x1f{collection.name}"),
             payload={"kind": "collection", "name": collection.name, "space": space},

@@ -1,6 +1,6 @@
 """Says what the store has flushed, then lets the positions follow: the one routine whose order matters.
 
-    1. the store flushes, and is still the one that was opened
+    1. the store flushes, and is still the one that was opened, and no older copy of it
     2. settlements and settled documents go into the log, and are acknowledged
     3. positions advance in every collection
 
@@ -74,7 +74,8 @@ class Publisher:
             try:
                 await asyncio.wait_for(self._wake.wait(), timeout=CYCLE_S_MIN)
             except TimeoutError:
-                await self._patience.wait_out(self._opened.store.check)
+                async with self._turn:  # or an assignment reads the positions anew meanwhile
+                    await self._patience.wait_out(self._opened.check)
                 continue
             until = self._clock.monotonic_s() + cycle_s(self._flush_s)
             while self._room.is_set():
@@ -92,6 +93,7 @@ class Publisher:
             documents, self._documents = self._documents, []
             began_s = self._clock.monotonic_s()
             await self._patience.wait_out(self._opened.store.flush)
+            await self._patience.wait_out(self._opened.check)
             self._flush_s = self._clock.monotonic_s() - began_s
             said = plan_settlements(settlements, store_id=self._opened.id, at=self._clock.now())
             await self._sender.say([*((event, "") for event in said), *documents])

@@ -297,7 +297,9 @@ class Reading:
         group.join(member)
 
     async def _reassign(self, writer: Writer) -> None:
-        self.next_offsets = dict(await writer.assigned(self._partitions)) if self._partitions else {}
+        starts = await writer.assigned(self._partitions) if self._partitions else {}
+        # In an order that the hashes of strings do not decide.
+        self.next_offsets = {at: starts[at] for at in sorted(starts, key=str)}
         self._generation += 1
         await self._read_on()
 

@@ -7,6 +7,7 @@ of stores.
 """
 
 import asyncio
+import contextvars
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -117,7 +118,7 @@ class DiskStore:
     ) -> dict[UUID, Point]:
         self._meets("get")
         points = self._points(collection)
-        return {id_: _part(points[id_], fields, with_vector) for id_ in set(ids) if id_ in points}
+        return {id_: _part(points[id_], fields, with_vector) for id_ in sorted(set(ids)) if id_ in points}
 
     async def scroll(
         self,
@@ -281,6 +282,12 @@ class ServerStore(DiskStore):
         pass
 
     async def _call(self, effect: Callable[[], Awaitable[T]]) -> T:
+        """Once sent it is the server's: it is done though the process dies, or stands still."""
+        return await asyncio.get_running_loop().create_task(
+            self._served(effect), context=contextvars.Context()
+        )
+
+    async def _served(self, effect: Callable[[], Awaitable[T]]) -> T:
         await self._on_its_way()
         is_lost = False
         try:

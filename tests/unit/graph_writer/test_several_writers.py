@@ -1,7 +1,9 @@
 """Two writers on one Qdrant server: what one does between the other's look and its write."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from qdrant_client import AsyncQdrantClient
@@ -12,6 +14,7 @@ from eventlog.events import ChunkOutcome, ChunksSettled, DocumentSettled
 from eventlog.log import TopicPartition
 from eventlog.memory import MemoryLog
 from eventlog.topics import EMBEDDINGS, IMPORTS
+from graph_writer.apply import LOOKED_S_MAX
 from graph_writer.core import position_id, read_marks
 from graph_writer.opened import GRAPH, collection_of
 from graph_writer.stores.qdrant import QdrantStore
@@ -25,11 +28,20 @@ DECISIONS = TopicPartition(IMPORTS, 0)
 
 
 class InterruptedStore(QdrantStore):
-    """Before the next write of points something else happens, once."""
+    """Before the next write of points something else happens, once; or behind the next look at some."""
 
     def __init__(self, client: AsyncQdrantClient) -> None:
         super().__init__(client)
         self.first: Callable[[], Awaitable[None]] | None = None
+        self.behind_look: Callable[[], Awaitable[None]] | None = None
+        self.written: list[UUID] = []
+
+    async def get(self, collection: str, ids: Iterable[UUID], **more: Any) -> dict[UUID, Point]:
+        found = await super().get(collection, ids, **more)
+        behind_look, self.behind_look = self.behind_look, None
+        if behind_look is not None:
+            await behind_look()
+        return found
 
     async def _interrupted(self) -> None:
         first, self.first = self.first, None
@@ -38,6 +50,7 @@ class InterruptedStore(QdrantStore):
 
     async def upsert(self, collection: str, points: Sequence[Point], *, order: Order | None = None) -> None:
         await self._interrupted()
+        self.written += [one.id for one in points]
         await super().upsert(collection, points, order=order)
 
     async def swap(self, collection: str, swaps: Sequence[Swap]) -> bool:
@@ -95,6 +108,30 @@ async def test_a_chunk_that_met_a_mark_between_look_and_write_is_taken_back_and_
     assert world.said(DocumentSettled)[-1].revision == new.revision
     assert old.chunk_id(1) not in await chunks.store.get(COLLECTION, [old.chunk_id(1)])
     assert world.said(ChunksSettled)[-1].chunks[0].outcome is ChunkOutcome.SUPERSEDED
+
+
+async def test_who_stood_still_between_look_and_write_looks_again_before_it_writes(
+    world: World, writers: tuple[Process, Process]
+):
+    """It may not live to look behind the write: what others have read on meanwhile is not its own any more."""
+    chunks, decisions = writers
+    old = Content(text=("one",), revision=await world.request())
+    new = Content(text=("two",), revision=await world.request())
+    await world.say(old.parsed())
+    (offset,) = await world.say(new.parsed())
+    await world.embed(*new.chunks())
+    await chunks.catch_up()
+    await world.embed(old.embedded(1))
+
+    async def stand_still() -> None:
+        await world.say(new.settled(offset, BIB, TEXT))
+        await decisions.catch_up()
+        chunks.clock.advance(2 * LOOKED_S_MAX)
+
+    chunks.store.behind_look = stand_still  # type: ignore[attr-defined]  # an InterruptedStore
+    await chunks.catch_up()
+    assert world.said(ChunksSettled)[-1].chunks[0].outcome is ChunkOutcome.SUPERSEDED
+    assert old.chunk_id(1) not in chunks.store.written  # type: ignore[attr-defined]  # as above
 
 
 async def test_a_chunk_that_a_newer_one_overtook_between_look_and_write_stays_the_newer(

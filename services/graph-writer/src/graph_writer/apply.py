@@ -28,6 +28,7 @@ from eventlog.events import (
 )
 from eventlog.ids import DocumentId
 from eventlog.log import Log, Record, TopicPartition
+from eventlog.logs import Logger
 from eventlog.spaces import parse_space
 from eventlog.topics import EMBEDDINGS, IMPORTS, topic_table
 from graph_writer import core, graph
@@ -39,7 +40,14 @@ from graph_writer.stores.store import Order, Payload, Point, Swap, Where
 from graph_writer.words import Keywords
 
 SCROLL_LIMIT = 500
+LOOKED_S_MAX = 3.0
+"""Less than the time after which the group gives a silent member's partitions to others."""
+_log = Logger("graph_writer.apply")
 _OURS = (DocumentParsed, DocumentChunksSettled)
+
+
+class _LookedLongAgo(Exception):  # noqa: N818 - it says what happened
+    """What is to be written was decided by what may stand there no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,7 @@ class Applier:
         self._schemas = schemas
         self._kafka = log
         self._clock = clock
+        self._looked_s = 0.0
         self._header_names: frozenset[str] | None = None
         imports_events = topic_table()[IMPORTS].events
         self._ours = {f"paperlog.{cls.__name__}" for cls in _OURS}
@@ -79,6 +88,13 @@ class Applier:
 
     async def apply(self, records: Sequence[Record]) -> Applied:
         """May be called again with the same records after a failure; the second time changes nothing more."""
+        while True:
+            try:
+                return await self._apply(records)
+            except _LookedLongAgo:
+                _log.warning("batch.looked_at_again", records=len(records))
+
+    async def _apply(self, records: Sequence[Record]) -> Applied:
         settlements: list[Settlement] = []
         documents: list[tuple[DocumentSettled, str]] = []
         read_to: dict[TopicPartition, ReadTo] = {}
@@ -171,6 +187,7 @@ class Applier:
 
     async def _known(self, arrivals: Sequence[Arrival]) -> Known:
         """Looks at what is there: a few points by id, in one call to each collection concerned."""
+        self._looked_s = self._clock.monotonic_s()
         papers: set[UUID] = {one.document_id for one in arrivals}
         markers = {one.marker_id for one in arrivals}
         nodes = await self._store.get(
@@ -227,7 +244,15 @@ class Applier:
             point = Point(id=draft.id, payload=draft.payload, vector=draft.vector, words=words)
             by_order.setdefault(draft.order if needs_condition else None, []).append(point)
         for order, points in by_order.items():
+            self._check_look()
             await self._store.upsert(collection, points, order=order)
+
+    def _check_look(self) -> None:
+        """Raises _LookedLongAgo where others write: a process that stood still may have been given up meanwhile, what it
+        saw replaced and swept, and nobody would sweep again what it writes.
+        """
+        if self._store.is_shared and self._clock.monotonic_s() - self._looked_s > LOOKED_S_MAX:
+            raise _LookedLongAgo
 
     # --- documents -----------------------------------------------------------------------------------------------
 
@@ -349,6 +374,7 @@ class Applier:
                 return changed
 
     async def _paper(self, document: DocumentId) -> Payload:
+        self._looked_s = self._clock.monotonic_s()
         found = await self._store.get(GRAPH.name, [document])
         return found[document].payload if document in found else {}
 

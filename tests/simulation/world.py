@@ -149,7 +149,7 @@ class World:
             self.disk.keep_copy()
 
     def _is_old(self, copy: Mapping[str, Mapping[UUID, Point]]) -> bool:
-        """A server that gets back a copy from the very cycle that a writer is in tells it nothing (docs/runbooks/store.md):
+        """A server that gets back a copy from the very cycle that a writer is in tells it nothing (docs/runbooks/operations.md):
         where there is more to read, the writers have gone on since.
         """
         if not has_server(self.story.seed):

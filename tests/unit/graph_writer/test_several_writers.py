@@ -134,6 +134,24 @@ async def test_who_stood_still_between_look_and_write_looks_again_before_it_writ
     assert old.chunk_id(1) not in chunks.store.written  # type: ignore[attr-defined]  # as above
 
 
+async def test_a_server_that_is_slow_to_answer_is_written_to_all_the_same(
+    world: World, writers: tuple[Process, Process]
+):
+    chunks, _ = writers
+    content = Content(text=("one",), revision=await world.request())
+    await world.say(content.parsed())
+    await world.embed(*content.chunks())
+    store: Any = chunks.store
+
+    async def slowly() -> None:
+        chunks.clock.advance(2 * LOOKED_S_MAX)
+        store.behind_look = slowly
+
+    store.behind_look = slowly
+    await chunks.catch_up()
+    assert {one.outcome for one in world.said(ChunksSettled)[-1].chunks} == {ChunkOutcome.STORED}
+
+
 async def test_a_chunk_that_a_newer_one_overtook_between_look_and_write_stays_the_newer(
     world: World, writers: tuple[Process, Process]
 ):

@@ -42,6 +42,8 @@ from graph_writer.words import Keywords
 SCROLL_LIMIT = 500
 LOOKED_S_MAX = 3.0
 """Less than the time after which the group gives a silent member's partitions to others."""
+LOOKS_MAX = 3
+"""For one batch: where the last one has taken so long too, it is the server that is slow."""
 _log = Logger("graph_writer.apply")
 _OURS = (DocumentParsed, DocumentChunksSettled)
 
@@ -81,6 +83,7 @@ class Applier:
         self._kafka = log
         self._clock = clock
         self._looked_s = 0.0
+        self._looks_left = 0
         self._header_names: frozenset[str] | None = None
         imports_events = topic_table()[IMPORTS].events
         self._ours = {f"paperlog.{cls.__name__}" for cls in _OURS}
@@ -88,7 +91,9 @@ class Applier:
 
     async def apply(self, records: Sequence[Record]) -> Applied:
         """May be called again with the same records after a failure; the second time changes nothing more."""
+        self._looks_left = LOOKS_MAX
         while True:
+            self._looks_left -= 1
             try:
                 return await self._apply(records)
             except _LookedLongAgo:
@@ -251,7 +256,8 @@ class Applier:
         """Raises _LookedLongAgo where others write: a process that stood still may have been given up meanwhile, what it
         saw replaced and swept, and nobody would sweep again what it writes.
         """
-        if self._store.is_shared and self._clock.monotonic_s() - self._looked_s > LOOKED_S_MAX:
+        is_old = self._clock.monotonic_s() - self._looked_s > LOOKED_S_MAX
+        if self._store.is_shared and is_old and self._looks_left:
             raise _LookedLongAgo
 
     # --- documents -----------------------------------------------------------------------------------------------

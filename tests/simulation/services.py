@@ -388,6 +388,7 @@ async def run_graph_writer(
         reading.run(writer),
         crash(),
     ]
-    async with asyncio.TaskGroup() as tasks:
-        for one in work:
-            tasks.create_task(one)  # type: ignore[arg-type]  # coroutines, all of them
+    tasks = [asyncio.ensure_future(one) for one in work]
+    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in ended:  # the process is gone at once: it ends nothing else
+        task.result()

@@ -13,8 +13,10 @@ from dataclasses import replace
 from itertools import count
 from types import TracebackType
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
+from tests.simulation.faults import has_server
 from tests.simulation.seeds import UNDISTURBED, pool, run_seed
 from tests.simulation.store import DiskStore
 
@@ -33,7 +35,9 @@ import ingest.term
 from embedder.index import Index
 from embedder.worker import Worker
 from eventlog.events import ChunkRejectionReason
+from graph_writer.apply import Applier
 from graph_writer.core import Known, plan_settlements
+from graph_writer.opened import GRAPH, OpenedStore
 from graph_writer.publish import Publisher
 from graph_writer.stores.store import Point
 from ingest.chunk_rows import ChunkRows
@@ -44,14 +48,18 @@ from ingest.state import State
 from ingest.term import Term
 
 SEEDS_MAX = 1000
+"""Of those whose store is a server, where only these can show it."""
 SAID_MAX = 110
 Break = Callable[[pytest.MonkeyPatch], None]
 BREAKS: dict[str, Break] = {}
+OF_SERVERS: set[str] = set()
 
 
-def a_break(sentence: str) -> Callable[[Break], Break]:
+def a_break(sentence: str, *, of_server: bool = False) -> Callable[[Break], Break]:
     def named(change: Break) -> Break:
         BREAKS[sentence] = change
+        if of_server:
+            OF_SERVERS.add(sentence)
         return change
 
     return named
@@ -231,6 +239,46 @@ def _no_conditional_write(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DiskStore, "check", nothing)
 
 
+# --- graph-writer, where two share a server
+
+
+@a_break("who was overtaken writes a document as it saw it", of_server=True)
+def _no_version(patch: pytest.MonkeyPatch) -> None:
+    async def write(self: Applier, document: Any, change: Any) -> Any:
+        changed = change(await self._paper(document))
+        if changed is not None:
+            await self._store.upsert(GRAPH.name, [Point(id=document, payload=changed)])
+        return changed or {}
+
+    patch.setattr(Applier, "_write_paper", write)
+
+
+@a_break("who stood still writes what it decided before", of_server=True)
+def _no_second_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Applier, "_check_look", lambda _: None)
+
+
+@a_break("what a sweep has missed is left", of_server=True)
+def _no_look_behind(patch: pytest.MonkeyPatch) -> None:
+    async def marks(self: Applier, arrivals: Any) -> Any:
+        return ANY  # equal to what was seen before
+
+    patch.setattr(Applier, "_marks", marks)
+
+
+@a_break("a server's copy is noticed by its positions only when they advance", of_server=True)
+def _no_check_of_positions(patch: pytest.MonkeyPatch) -> None:
+    async def check(self: OpenedStore) -> None:
+        await self.store.check()
+
+    patch.setattr(OpenedStore, "check", check)
+
+
+@a_break("a server ignores the conditions of writes", of_server=True)
+def _no_conditions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DiskStore, "_may_write", lambda *_: True)
+
+
 # --- ingest
 
 
@@ -345,7 +393,8 @@ def first_caught(sentence: str) -> tuple[int | None, str]:
     """The first seed that fails under the break, and what its first check says."""
     with pytest.MonkeyPatch.context() as patch:
         BREAKS[sentence](patch)
-        for seed in range(SEEDS_MAX):
+        seeds = [one for one in range(4 * SEEDS_MAX) if has_server(one) or sentence not in OF_SERVERS]
+        for seed in seeds[:SEEDS_MAX]:
             violations = run_seed(seed).violations
             if violations:
                 return seed, violations[0]

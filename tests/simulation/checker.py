@@ -28,8 +28,10 @@ LOST_BY_DEATH_MAX = 10
 """Of one partition: two batches of five texts."""
 FOLDED_WITHIN_MS = 1_000
 """Of a document a leader may say what it does not know yet to be gone, and says it again; of an import it may not."""
-DECIDED_WITHIN_MS = 100
-"""But for the time between its last look at the log and its commit: no look can be so late that nothing opens after it."""
+DECIDED_WITHIN_MS = 400
+"""But for the time between its last look at the log's end and its commit, while the fold comes up to it: no look can be so
+late that nothing opens after it.
+"""
 PAUSES_A_SECOND_MAX = 6
 """Of a space with two processes, each of which may say each of the three reasons once; a process says none twice."""
 EXPECTED_CRASHES = {

@@ -269,6 +269,23 @@ async def test_a_space_that_one_makes_is_not_read_from_the_beginning_by_the_othe
     assert [one.payload["offset"] for one in there.values()] == [decisions.next[DECISIONS]]
 
 
+async def test_a_space_that_one_makes_costs_the_other_nothing_that_it_has_read_since(
+    world: World, writers: tuple[Process, Process]
+):
+    chunks, decisions = writers
+    content = Content(text=("one",), revision=await world.request())
+    await world.say(content.parsed())
+    await decisions.catch_up()
+    await world.embed(*content.chunks())
+    await chunks.catch_up()
+    await world.say(content.at(content.revision, attempt=2).parsed())
+    await decisions.catch_up()
+    at = [position_id(DECISIONS.topic, DECISIONS.partition)]
+    there = await chunks.store.get(COLLECTION, at)
+    assert [one.payload["offset"] for one in there.values()] == [decisions.next[DECISIONS]]
+    assert await decisions.opened.ensure_space(SPACE) == COLLECTION
+
+
 async def test_a_copy_that_a_server_got_back_is_noticed_though_nothing_comes_and_before_anything_is_said(
     world: World, writers: tuple[Process, Process]
 ):

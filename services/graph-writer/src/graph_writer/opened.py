@@ -47,6 +47,8 @@ class OpenedStore:
         self._positions: dict[str, dict[TopicPartition, ReadTo]] = {}
         self._partitions: dict[UUID, TopicPartition] = {}
         """All that there are, whoever reads them, by the id of their position."""
+        self._began: dict[TopicPartition, ReadTo] = {}
+        """Where this process goes on, of what it was assigned: what it read since, it knows the spaces of."""
 
     @property
     def collections(self) -> tuple[Collection, ...]:
@@ -91,10 +93,11 @@ class OpenedStore:
             self._positions[collection.name] = {
                 at: _read_to(found[id_]) if id_ in found else NOTHING_READ for id_, at in wanted.items()
             }
-        return {
+        self._began = {
             at: lowest(self._positions[collection.name][at] for collection in self.collections)
             for at in wanted.values()
         }
+        return self._began
 
     async def check(self) -> None:
         """Raises StoreLost when this is not the store that was opened.
@@ -153,7 +156,7 @@ class OpenedStore:
             proved.update(provable.items())
 
     async def look_for_spaces(self) -> None:
-        """Those that other writers have made since: a sweep touches every collection."""
+        """Those that other writers have made since: a sweep touches every collection, and positions advance in each."""
         if self.store.is_shared:
             for space in await self._listed():
                 await self.ensure_space(space)
@@ -184,17 +187,19 @@ class OpenedStore:
             at: _read_to(found[id_]) if (id_ := position_id(at.topic, at.partition)) in found else read_to
             for at, read_to in present.items()
         }
-        if any(positions[at].offset < read_to.offset for at, read_to in present.items()):
+        if any(positions[at].offset < read_to.offset for at, read_to in self._began.items()):
             raise StoreLost(
                 f"{collection.name} was found behind the others; it is read again from where it is"
             )
-        self._spaces[space] = collection
-        self._positions[collection.name] = positions
-        _log.info("collection.opened", collection=collection.name, space=space)
+        if space not in self._spaces:  # a batch and a cycle may come here together
+            self._spaces[space] = collection
+            self._positions[collection.name] = positions
+            _log.info("collection.opened", collection=collection.name, space=space)
         return collection.name
 
     async def advance(self, done: Mapping[TopicPartition, ReadTo]) -> None:
         """Raises StoreLost where a position is not the one last seen."""
+        await self.look_for_spaces()
         for collection in self.collections:
             there = self._positions[collection.name]
             swaps: list[Swap] = []

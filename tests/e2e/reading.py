@@ -10,7 +10,7 @@ from tests.e2e.stack import Stack
 
 from eventlog.avro import Schemas, schemas_dir
 
-VOLATILE = {"revision", "attempt", "store_id", "marks"}
+VOLATILE = {"revision", "attempt", "store_id", "marks", "version"}
 
 
 def completed_events(stack: Stack, import_id: str, prefix: str = "") -> list[Any]:

@@ -7,7 +7,6 @@ last seen: another value means that somebody put another store under us, and onl
 
 import uuid
 from collections.abc import Iterable, Mapping
-from uuid import UUID
 
 from eventlog.envelope import header
 from eventlog.ids import NAMESPACE, StoreId
@@ -45,8 +44,8 @@ class OpenedStore:
         self.id = StoreId(uuid.UUID(int=0))
         self._spaces: dict[str, Collection] = {}
         self._positions: dict[str, dict[TopicPartition, ReadTo]] = {}
-        self._partitions: dict[UUID, TopicPartition] = {}
-        """All that there are, whoever reads them, by the id of their position."""
+        self._position_ids: frozenset[uuid.UUID] = frozenset()
+        """Of all partitions, whoever reads them."""
         self._began: dict[TopicPartition, ReadTo] = {}
         """Where this process goes on, of what it was assigned: what it read since, it knows the spaces of."""
 
@@ -69,7 +68,7 @@ class OpenedStore:
         `partitions`: all that there are.
         """
         partitions = tuple(partitions)
-        self._partitions = {position_id(one.topic, one.partition): one for one in partitions}
+        self._position_ids = frozenset(position_id(one.topic, one.partition) for one in partitions)
         await self.store.open(GRAPH)
         drawn = {"kind": "store", "store_id": str(uuid.uuid4()), "version": 1}
         await self.store.swap(GRAPH.name, [Swap(id=_STORE_ID, field="version", expected=None, new=drawn)])
@@ -169,9 +168,9 @@ class OpenedStore:
         collection = collection_of(space)
         present = self._positions[GRAPH.name]
         await self.store.open(collection)
-        found = await self.store.get(collection.name, self._partitions)
+        found = await self.store.get(collection.name, self._position_ids)
         # The other writers' partitions too: whoever has them next would read them from their beginning.
-        graphs = await self.store.get(GRAPH.name, self._partitions.keys() - found.keys())
+        graphs = await self.store.get(GRAPH.name, self._position_ids - found.keys())
         missing = [
             Swap(id=id_, field="offset", expected=None, new=point.payload) for id_, point in graphs.items()
         ]

@@ -51,6 +51,7 @@ KINDS: Mapping[str, tuple[str, float]] = {
     "store lost": ("store", 0.7),
     "store restored": ("store", 1.5),
     "reassign": ("batch", 0.7),
+    "stop writer": ("look", 0.0),  # drawn apart, for servers alone
 }
 FAULTS_MAX = 10
 
@@ -83,9 +84,9 @@ def draw_faults(seed: int, counts: Mapping[tuple[str, str], int]) -> list[Fault]
     held = [one for one in faults if one.kind in ("slow write", "refuse append") and chance.random() < 0.5]
     # Who was stopped has not heard what the other decided, and leads at once where the other is dead by then.
     unheard = [one for one in faults if one.kind == "stop" and one.who in INGEST and chance.random() < 0.5]
-    # Of two writers one that stands still, and goes on when the other has read on in its place.
+    # Of two writers one that stands still behind a look, and goes on when the other has read on in its place.
     if has_server(seed) and chance.random() < 0.5:
-        stop = Fault(kind="stop", at=0, who=chance.choice(WRITERS), seconds=chance.choice([12.0, 20.0]))
+        stop = Fault(kind="stop writer", at=0, seconds=chance.choice([12.0, 20.0]))
         faults.append(replace(stop, at=_when(stop, chance, counts)))
     return [
         *faults,

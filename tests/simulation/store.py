@@ -214,9 +214,15 @@ class ServerStore(DiskStore):
 
     is_shared = True
 
-    def __init__(self, disk: Disk, meets: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        meets: Callable[[str], None] = lambda _: None,
+        looked: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(disk)
         self._meets_call = meets
+        self._looked = looked
         self._ids: dict[str, int] = {}
 
     async def open(self, collection: Collection) -> None:
@@ -231,7 +237,12 @@ class ServerStore(DiskStore):
         fields: Sequence[str] | None = None,
         with_vector: bool = False,
     ) -> dict[UUID, Point]:
-        return await self._call(partial(super().get, collection, ids, fields=fields, with_vector=with_vector))
+        found = await self._call(
+            partial(super().get, collection, ids, fields=fields, with_vector=with_vector)
+        )
+        if self._looked():
+            await asyncio.sleep(0)  # here the process stands still
+        return found
 
     async def scroll(
         self,

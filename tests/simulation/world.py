@@ -185,8 +185,12 @@ class World:
         elif name in EMBEDDERS:
             await run_embedder(folder)
         else:
-            kind = ServerStore if has_server(self.story.seed) else DiskStore
-            store = kind(self.disk, self._store_meets)
+            plan = running.log.plan
+            store = (
+                ServerStore(self.disk, self._store_meets, lambda: plan.meet("look"))
+                if has_server(self.story.seed)
+                else DiskStore(self.disk, self._store_meets)
+            )
 
             def started(writer: Writer) -> None:
                 running.writer = writer
@@ -405,7 +409,7 @@ class _Told:
             if fault.kind == "kill sender":
                 own = contextvars.Context()
                 self._world.loop.call_later(fault.seconds, self._process.die, context=own)
-            elif fault.kind == "stop decider":
+            elif fault.kind in ("stop decider", "stop writer"):
                 self._world._stop(self._process, fault.seconds)
         return due
 

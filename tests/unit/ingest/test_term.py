@@ -175,3 +175,17 @@ async def test_who_waits_for_a_change_hears_a_cancellation_that_comes_together_w
     assert done, "it waits on"
     assert waiting.cancelled()
     projection.close()
+
+
+async def test_what_is_folded_from_nothing_is_not_told_until_it_is_all_there(
+    tmp_path: Path, broker: MemoryBroker
+):
+    broker.stop()
+    async with instance(broker, tmp_path / "one") as one:
+        assert one.fold.is_rebuilding, "nobody knows yet how much there is"
+        broker.start()
+        await one.say(created(), requested())
+        await one.until(lambda: one.fold.has_caught_up)
+        assert not one.fold.is_rebuilding
+    async with instance(broker, tmp_path / "one", folds=False) as again:
+        assert not again.fold.is_rebuilding, "what was kept is what was told"

@@ -193,3 +193,23 @@ async def test_an_unknown_import_is_a_problem_document(world: World):
         answer = await world.http.request(method, f"/api/imports/{project_id('x')}{path}")
         assert (answer.status_code, answer.json()["code"]) == (404, "import_unknown"), path
         assert set(answer.json()) >= {"type", "title", "status", "detail", "code", "retryable", "action"}
+
+
+async def test_while_what_is_known_is_read_again_nothing_older_is_told(world: World):
+    answer = await world.ask({"a.pdf": b"a"}, key="k")
+    where = answer.headers["Location"]
+    world.is_rebuilding = True
+    for path in (
+        where,
+        "/api/imports",
+        f"{where}/events",
+        f"{where}/documents",
+        f"/api/import/status/{where[-36:]}",
+    ):
+        refused = await world.http.get(path)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1"), path
+    assert refused.json()["code"] == "catching_up"
+    assert (await world.ask({"a.pdf": b"a"}, key="k")).status_code == 202
+    assert (await world.http.get("/livez")).status_code == 200
+    world.is_rebuilding = False
+    assert (await world.http.get(where)).status_code == 200

@@ -146,6 +146,7 @@ class World:
         self.found = Found()
         self.validated: list[Source] = []
         self.clock = ManualClock(T0)
+        self.is_rebuilding = False
         self.log_reasons: list[str] = []
         self.damages = 0
         self.nameless_letter_at: datetime | None = None
@@ -159,6 +160,7 @@ class World:
                 clock=self.clock,
                 schemas=Schemas(schemas_dir()),
                 client=httpx.AsyncClient(transport=httpx.MockTransport(self.neighbours.handle)),
+                is_rebuilding=lambda: self.is_rebuilding,
                 log_reasons=lambda: self.log_reasons,
                 has_nameless_letter=self._has_nameless_letter,
                 on_damage=self._on_damage,

@@ -152,6 +152,7 @@ async def run(settings: IngestSettings) -> int:
                 clock=clock,
                 schemas=schemas,
                 client=client,
+                is_rebuilding=lambda: fold.is_rebuilding,
                 log_reasons=log_reasons,
                 go_on=go_on,
                 has_nameless_letter=NamelessLetters(log, log.names).any_since,

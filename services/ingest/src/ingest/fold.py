@@ -54,11 +54,19 @@ class Fold:
         self._go_on = asyncio.Event()
         self.has_caught_up = False
         self.is_following = False
+        self._is_anew = projection.position == 0
         self._look()
 
     @property
     def is_paused(self) -> bool:
         return not self._go_on.is_set()
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether the projection began at nothing and has not come up to the log yet: what it says then is older than what
+        has been said before.
+        """
+        return self._is_anew and not self.has_caught_up and not self.is_paused
 
     def go_on(self) -> None:
         self._projection.forget_poison_in_a_row()
@@ -123,6 +131,7 @@ class Fold:
             found = None
         if found != id_ or self._projection.position > end:
             logger.warning("fold.restarted", why="the log is not the one that was folded", offset=offset)
+            self._is_anew = True
             await asyncio.to_thread(self._projection.reset)
 
     async def _fold(self, records: list[Record], position: int) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 
 from eventlog.topics import Names, topic_table
@@ -41,11 +41,19 @@ def build_app(parts: HttpParts) -> FastAPI:
     app.include_router(page.router())
     app.include_router(health.router(parts, state))
     app.include_router(imports.blob_router(parts))
-    app.include_router(imports.router(parts, accepting, state))
     comparing = Comparing(parts, accepting, writer)
-    app.include_router(reads.comparing_router(comparing, accepting, state))
-    app.include_router(reads.router(parts, embedder, writer))
-    app.include_router(older.router(parts, accepting, comparing))
+
+    def known(request: Request) -> None:
+        if request.method == "GET" and parts.is_rebuilding():
+            raise problems.rebuilding()
+
+    for router in (
+        imports.router(parts, accepting, state),
+        reads.comparing_router(comparing, accepting, state),
+        reads.router(parts, embedder, writer),
+        older.router(parts, accepting, comparing),
+    ):
+        app.include_router(router, dependencies=[Depends(known)])
     app.include_router(registry.router(parts.schemas, topic_table(), Names(parts.settings.prefix)))
     names = names_answered(parts.settings.http_names, bound_to=parts.settings.http_host)
     app.add_middleware(Guard, names=names)

@@ -57,6 +57,8 @@ class HttpParts:
     schemas: Schemas
     client: httpx.AsyncClient
     """For embedders and the graph-writer."""
+    is_rebuilding: Callable[[], bool]
+    """Whether what is known of imports is being folded from nothing: it is not told until it is all there."""
     log_reasons: Callable[[], Sequence[str]]
     """Why the log's side is not ready (`catching_up`, `log_unavailable`); empty when it is."""
     has_nameless_letter: Callable[[str, datetime], Awaitable[bool]]

@@ -135,6 +135,17 @@ def unavailable(error: TransientFailure) -> Problem:
     )
 
 
+def rebuilding() -> Problem:
+    return Problem(
+        503,
+        "catching_up",
+        "What is known of imports was lost on this machine and is being read from the log again.",
+        "Ask again in a few seconds. Nothing is lost.",
+        retryable=True,
+        retry_after_s=1,
+    )
+
+
 def _of_status(status: int, detail: str) -> Problem:
     actions = {
         404: ("not_found", "See /docs for what there is."),

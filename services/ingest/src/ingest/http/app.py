@@ -43,7 +43,7 @@ def build_app(parts: HttpParts) -> FastAPI:
     app.include_router(imports.blob_router(parts))
     comparing = Comparing(parts, accepting, writer)
 
-    def known(request: Request) -> None:
+    async def known(request: Request) -> None:
         if request.method == "GET" and parts.is_rebuilding():
             raise problems.rebuilding()
 

@@ -48,7 +48,7 @@ from ingest.state import State
 from ingest.term import Term
 
 SEEDS_MAX = 1000
-"""Of those whose store is a server, where only these can show it."""
+"""Where only worlds with a server can show it, so many of these."""
 SAID_MAX = 110
 Break = Callable[[pytest.MonkeyPatch], None]
 BREAKS: dict[str, Break] = {}

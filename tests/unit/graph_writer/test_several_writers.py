@@ -83,6 +83,20 @@ async def writers(world: World) -> AsyncIterator[tuple[Process, Process]]:
     await client.close()
 
 
+async def an_older_chunk_behind_a_newer_document(
+    world: World, chunks: Process
+) -> tuple[Content, Content, int]:
+    """Both contents, and the offset of the newer one's `DocumentParsed`; the older one's chunk is still to be taken."""
+    old = Content(text=("one",), revision=await world.request())
+    new = Content(text=("two",), revision=await world.request())
+    await world.say(old.parsed())
+    (offset,) = await world.say(new.parsed())
+    await world.embed(*new.chunks())
+    await chunks.catch_up()
+    await world.embed(old.embedded(1))
+    return old, new, offset
+
+
 async def test_they_open_one_store(writers: tuple[Process, Process]):
     assert writers[0].opened.id == writers[1].opened.id
 
@@ -91,13 +105,7 @@ async def test_a_chunk_that_met_a_mark_between_look_and_write_is_taken_back_and_
     world: World, writers: tuple[Process, Process]
 ):
     chunks, decisions = writers
-    old = Content(text=("one",), revision=await world.request())
-    new = Content(text=("two",), revision=await world.request())
-    await world.say(old.parsed())
-    (offset,) = await world.say(new.parsed())
-    await world.embed(*new.chunks())
-    await chunks.catch_up()
-    await world.embed(old.embedded(1))
+    old, new, offset = await an_older_chunk_behind_a_newer_document(world, chunks)
 
     async def close_the_newer() -> None:
         await world.say(new.settled(offset, BIB, TEXT))
@@ -115,13 +123,7 @@ async def test_who_stood_still_between_look_and_write_looks_again_before_it_writ
 ):
     """It may not live to look behind the write: what others have read on meanwhile is not its own any more."""
     chunks, decisions = writers
-    old = Content(text=("one",), revision=await world.request())
-    new = Content(text=("two",), revision=await world.request())
-    await world.say(old.parsed())
-    (offset,) = await world.say(new.parsed())
-    await world.embed(*new.chunks())
-    await chunks.catch_up()
-    await world.embed(old.embedded(1))
+    old, new, offset = await an_older_chunk_behind_a_newer_document(world, chunks)
 
     async def stand_still() -> None:
         await world.say(new.settled(offset, BIB, TEXT))

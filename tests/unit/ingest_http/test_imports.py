@@ -209,6 +209,7 @@ async def test_while_what_is_known_is_read_again_nothing_older_is_told(world: Wo
         refused = await world.http.get(path)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1"), path
     assert refused.json()["code"] == "catching_up"
+    assert (await world.http.post(f"{where}/cancel")).status_code == 503
     assert (await world.ask({"a.pdf": b"a"}, key="k")).status_code == 202
     assert (await world.http.get("/livez")).status_code == 200
     world.is_rebuilding = False

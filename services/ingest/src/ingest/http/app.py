@@ -44,7 +44,8 @@ def build_app(parts: HttpParts) -> FastAPI:
     comparing = Comparing(parts, accepting, writer)
 
     async def known(request: Request) -> None:
-        if request.method == "GET" and parts.is_rebuilding():
+        """A new import may be asked for; what is asked of one that may be there has to wait."""
+        if parts.is_rebuilding() and (request.method == "GET" or request.path_params):
             raise problems.rebuilding()
 
     for router in (

@@ -139,7 +139,7 @@ def rebuilding() -> Problem:
     return Problem(
         503,
         "catching_up",
-        "What is known of imports was lost on this machine and is being read from the log again.",
+        "What is known of imports is still being read from the log.",
         "Ask again in a few seconds. Nothing is lost.",
         retryable=True,
         retry_after_s=1,

@@ -10,7 +10,7 @@ import random
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -222,15 +222,14 @@ def test_a_server_whose_collections_were_filled_from_another_log_is_refused_with
             second.stop()
 
 
-async def test_two_active_writers_share_the_work_and_deaths_of_one_lose_nothing(
-    tmp_path: Path,
-    kafka: EmbeddedKafka,
-    server: QdrantServer,
-    prefix: str,
-    library: Path,
-    undisturbed: Mapping[str, Any],
-) -> None:
-    """Beside each other on one server, each started again when it dies, one of them killed twice in the middle."""
+TwoWriters = tuple[Provider, Apart, GraphWriter, str]
+
+
+@pytest.fixture
+async def two_writers(
+    tmp_path: Path, kafka: EmbeddedKafka, server: QdrantServer, prefix: str, library: Path
+) -> AsyncIterator[TwoWriters]:
+    """A provider, a stack, a second graph-writer beside its own, and an import that has just been asked for."""
     store = told(server, prefix)
 
     def kafka_of(_: str) -> Mapping[str, str]:
@@ -243,66 +242,55 @@ async def test_two_active_writers_share_the_work_and_deaths_of_one_lose_nothing(
             try:
                 await second.start()
                 said = stack.command("import", str(library), "--project", "Texts", "--no-wait", "--json")
-                import_id = json.loads(said)["import_id"]
-                ends, settled = await kept_alive(stack, second, import_id, kills=(0.2, 0.4))
-                for one in (stack.writer, second):
-                    await one.until_ready()
-                stack.command("verify", import_id)
+                yield fake, stack, second, json.loads(said)["import_id"]
             finally:
                 second.close()
-            assert server.points(prefix) == undisturbed["points"], stack.said[-3000:]
-        check_billed(fake, undisturbed["texts"], deaths=0)
+
+
+async def test_two_active_writers_share_the_work_and_deaths_of_one_lose_nothing(
+    two_writers: TwoWriters, server: QdrantServer, prefix: str, undisturbed: Mapping[str, Any]
+) -> None:
+    """Beside each other on one server, each started again when it dies, one of them killed twice in the middle."""
+    fake, stack, second, import_id = two_writers
+    ends, settled = await kept_alive(stack, second, import_id, kills=(0.2, 0.4))
+    for one in (stack.writer, second):
+        await one.until_ready()
+    stack.command("verify", import_id)
+    second.close()
+    assert server.points(prefix) == undisturbed["points"], stack.said[-3000:]
+    check_billed(fake, undisturbed["texts"], deaths=0)
     assert all(count > 0 for count in settled), f"both take part: {settled}"
     assert set(ends) <= {70}, "crash-only: whatever was unexpected, the next process starts from the store"
     assert len(ends) <= 4, f"ended by themselves: {ends}"
 
 
 async def test_a_writer_that_stands_still_is_overtaken_and_changes_nothing_when_it_goes_on(
-    tmp_path: Path,
-    kafka: EmbeddedKafka,
-    server: QdrantServer,
-    prefix: str,
-    library: Path,
-    undisturbed: Mapping[str, Any],
+    two_writers: TwoWriters, server: QdrantServer, prefix: str, undisturbed: Mapping[str, Any]
 ) -> None:
     """Longer than its session, with a batch in hand or what it has not said yet; the other ends the import alone."""
-    store = told(server, prefix)
+    fake, stack, second, import_id = two_writers
 
-    def kafka_of(_: str) -> Mapping[str, str]:
-        return {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "PAPERLOG_PREFIX": prefix}
+    def progress() -> float:
+        return float(stack.ingest.get(f"/api/imports/{import_id}")[1].get("progress", 0))
 
-    with provider(tmp_path, latency_ms=200) as fake:
-        model = {**fake.env, **SLOW, "PAPERLOG_EMBEDDING": MODEL}
-        async with apart(tmp_path / "one", kafka_of, store, model) as stack:
-            second = GraphWriter(tmp_path / "two", {**kafka_of("graph-writer"), **store})
-            try:
-                await second.start()
-                said = stack.command("import", str(library), "--project", "Texts", "--no-wait", "--json")
-                import_id = json.loads(said)["import_id"]
-
-                def progress() -> float:
-                    return float(stack.ingest.get(f"/api/imports/{import_id}")[1].get("progress", 0))
-
-                await eventually(lambda: progress() >= 0.3, lambda: stack.said[-3000:])
-                os.kill(second.pid, signal.SIGSTOP)
-                await eventually(lambda: progress() == 1, lambda: stack.said[-3000:], timeout_s=120)
-                assert server.points(prefix) == undisturbed["points"]
-                opened = second.log_text.count("store.opened")
-                os.kill(second.pid, signal.SIGCONT)
-                # It joins again, or ends and is started again.
-                await eventually(
-                    lambda: second.exit_code is not None or second.log_text.count("store.opened") > opened,
-                    lambda: second.log_text[-3000:],
-                )
-                if second.exit_code is not None:
-                    assert second.exit_code == 70
-                    second.spawn()
-                await second.until_ready()
-                stack.command("verify", import_id)
-                assert server.points(prefix) == undisturbed["points"]
-            finally:
-                second.close()
-        check_billed(fake, undisturbed["texts"], deaths=0)
+    await eventually(lambda: progress() >= 0.3, lambda: stack.said[-3000:])
+    os.kill(second.pid, signal.SIGSTOP)
+    await eventually(lambda: progress() == 1, lambda: stack.said[-3000:], timeout_s=120)
+    assert server.points(prefix) == undisturbed["points"]
+    opened = second.log_text.count("store.opened")
+    os.kill(second.pid, signal.SIGCONT)
+    # It joins again, or ends and is started again.
+    await eventually(
+        lambda: second.exit_code is not None or second.log_text.count("store.opened") > opened,
+        lambda: second.log_text[-3000:],
+    )
+    if second.exit_code is not None:
+        assert second.exit_code == 70
+        second.spawn()
+    await second.until_ready()
+    stack.command("verify", import_id)
+    assert server.points(prefix) == undisturbed["points"]
+    check_billed(fake, undisturbed["texts"], deaths=0)
 
 
 def settled_by(writer: GraphWriter) -> int:
